@@ -1,0 +1,94 @@
+"""JAX: immutable arrays, on any of its devices, concrete or traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agnostic_ad.backends.base import Backend
+
+
+class JaxBackend(Backend):
+    """``jax.numpy``."""
+
+    mutable = False
+
+    def owns(self, x: Any) -> bool:
+        """Tell whether ``x`` is a JAX array or tracer."""
+        return isinstance(x, jax.Array)
+
+    def version(self) -> str:
+        """Give jax's version."""
+        return jax.__version__
+
+    def devices(self) -> list[str]:
+        """Give the local devices."""
+        return [str(d) for d in jax.local_devices()]
+
+    def complex_dtypes(self) -> Any:
+        """Give NumPy's dtype objects, which JAX arrays carry."""
+        return [np.dtype(np.complex64), np.dtype(np.complex128)]
+
+    def dtype(self, name: Any) -> Any:
+        """Give a NumPy dtype object; JAX's own short types (bfloat16) too."""
+        return jnp.dtype(name)
+
+    def complex_of(self, dtype: Any) -> Any:
+        """Give the complex dtype of the same precision."""
+        return np.dtype(np.complex128 if dtype == np.float64 else np.complex64)
+
+    def real_of(self, dtype: Any) -> Any:
+        """Give the real dtype of the same precision."""
+        return jnp.finfo(dtype).dtype if self.kind(dtype) == "c" else dtype
+
+    def device(self, x: Any) -> Any:
+        """Give the device; a traced array has none to speak of."""
+        return None if isinstance(x, jax.core.Tracer) else x.device
+
+    def parse_device(self, device: Any) -> Any:
+        """Give a ``jax.Device`` for names such as "cpu" or "gpu:1"."""
+        if not isinstance(device, str):
+            return device
+        platform, _, index = device.partition(":")
+        return jax.devices(platform)[int(index or 0)]
+
+    def to_numpy(self, x: Any) -> Any:
+        """Copy to the host."""
+        return np.asarray(x)
+
+    def to_device(self, x: Any, device: Any) -> Any:
+        """Move."""
+        return jax.device_put(x, self.parse_device(device))
+
+    def own(self, x: Any) -> Any:
+        """Give ``x`` itself: nobody can write into it."""
+        return x
+
+    def synchronize(self) -> None:
+        """Wait for everything that was dispatched."""
+        jax.effects_barrier()
+
+    def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
+        """Sum slices by index with ``.at[].add``."""
+        values = jnp.moveaxis(values, axis, 0)
+        out = jnp.zeros((size, *values.shape[1:]), values.dtype).at[indices].add(values)
+        return jnp.moveaxis(out, 0, axis)
+
+    def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
+        """Give a copy with the change."""
+        return x.at[key].set(value)
+
+    def add_into(self, buffer: Any, value: Any, key: Any) -> Any:
+        """Give a copy with the sum."""
+        return buffer.at[key].add(value)
+
+
+_INSTANCE = JaxBackend(jnp)
+
+
+def make() -> Backend:
+    """Give the one backend of this library."""
+    return _INSTANCE

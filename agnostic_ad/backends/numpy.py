@@ -1,0 +1,140 @@
+"""NumPy."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from agnostic_ad.backends.base import Backend
+
+
+class NumpyBackend(Backend):
+    """NumPy itself is a compliant namespace from version 2 on."""
+
+    checks_bounds = True
+
+    operators = {
+        "add": operator.add,
+        "subtract": operator.sub,
+        "multiply": operator.mul,
+        "divide": operator.truediv,
+        "pow": operator.pow,
+        "negative": operator.neg,
+        "matmul": operator.matmul,
+    }
+
+    def owns(self, x: Any) -> bool:
+        """Tell whether ``x`` is a NumPy array or scalar (void and object scalars included: NumPy refuses those itself)."""
+        return isinstance(x, np.ndarray | np.generic)
+
+    def complex_dtypes(self) -> Iterable[Any]:
+        """Give all complex dtypes, extended precision included."""
+        return [np.dtype(np.complex64), np.dtype(np.complex128), np.dtype(np.clongdouble)]
+
+    def dtype(self, name: Any) -> Any:
+        """Give a ``np.dtype``."""
+        return np.dtype(name)
+
+    def array(self, x: Any) -> Any:
+        """Give a 0-d array for a NumPy scalar."""
+        return np.asarray(x)
+
+    def complex_of(self, dtype: Any) -> Any:
+        """Give the complex dtype of the same precision."""
+        return np.result_type(dtype, np.complex64)
+
+    def real_of(self, dtype: Any) -> Any:
+        """Give the real dtype of the same precision."""
+        return np.empty((), dtype).real.dtype
+
+    def own(self, x: Any) -> Any:
+        """Copy."""
+        return np.array(x)
+
+    def to_numpy(self, x: Any) -> Any:
+        """Give ``x`` itself."""
+        return np.asarray(x)
+
+    def device(self, x: Any) -> Any:
+        """Give "cpu"."""
+        return "cpu"
+
+    def to_device(self, x: Any, device: Any) -> Any:
+        """Give ``x``; NumPy knows the CPU only."""
+        if device not in ("cpu", None):
+            raise ValueError(f"numpy has no device {device!r}, only 'cpu'")
+        return x
+
+    # --- NumPy's wrappers in Python cost more than the work on small arrays ----------------------------------------------
+    def sum(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+        """Sum."""
+        return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
+
+    def reshape(self, x: Any, /, shape: Any, *, copy: bool | None = None) -> Any:
+        """Reshape."""
+        return x.reshape(shape) if copy is None else np.reshape(x, shape, copy=copy)
+
+    def permute_dims(self, x: Any, /, axes: Any) -> Any:
+        """Transpose."""
+        return x.transpose(axes)
+
+    def broadcast_to(self, x: Any, /, shape: Any) -> Any:
+        """Broadcast; small results are copies, which take a fifth of the time."""
+        if math.prod(shape) > 4096:
+            return np.broadcast_to(x, shape)
+        out = np.empty(shape, x.dtype)
+        out[...] = x
+        return out
+
+    def astype(self, x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+        """Convert."""
+        return x.astype(dtype, copy=copy)
+
+    def gather(self, x: Any, indices: Any, /, *, axis: int = 0) -> Any:
+        """Take; negative indices are NumPy's own."""
+        return x.take(indices, axis=axis)
+
+    def sort(self, x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+        """Sort; NumPy's own function knows no ``descending``."""
+        return np.take_along_axis(x, self.argsort(x, axis=axis, descending=descending, stable=stable), axis) if descending else np.sort(x, axis=axis, stable=stable)
+
+    def argsort(self, x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
+        """Sort indices; NumPy's own function knows no ``descending``."""
+        kind: Any = "stable" if stable else None
+        if not descending:
+            return np.argsort(x, axis=axis, kind=kind)
+        # equal elements keep their order: reverse, sort upwards, reverse
+        order = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind=kind), axis)
+        return x.shape[axis] - 1 - order
+
+    def put(self, x: Any, indices: Any, value: Any, /) -> Any:
+        """Write rows; of several for one index, the last stays."""
+        out = np.array(x)
+        out[indices] = value
+        return out
+
+    def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
+        """Sum slices by index: ``np.add.at`` in one dimension, ``reduceat`` over sorted rows in more (ten times its speed)."""
+        values = np.moveaxis(values, axis, 0)
+        out = np.zeros((size, *values.shape[1:]), values.dtype)
+        if values.ndim == 1:
+            np.add.at(out, indices, values)
+        elif len(indices):
+            indices = np.where(indices < 0, indices + size, indices)
+            order = np.argsort(indices, kind="stable")
+            keys = indices[order]
+            starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+            out[keys[starts]] = np.add.reduceat(values[order], starts, axis=0)
+        return np.moveaxis(out, 0, axis)
+
+
+_INSTANCE = NumpyBackend(np)
+
+
+def make() -> Backend:
+    """Give the one backend of this library."""
+    return _INSTANCE

@@ -1,0 +1,38 @@
+"""array-api-strict: the standard and nothing else. Everything beyond it runs through the general fallbacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import array_api_strict as xp
+import numpy as np
+
+from agnostic_ad.backends.base import Backend
+
+
+class StrictBackend(Backend):
+    """Arrays of array-api-strict, on any of its three pretended devices."""
+
+    checks_bounds = True
+
+    mutable = False  # a rule's result may be a view; strict arrays hide that, so nothing is written into them
+
+    def owns(self, x: Any) -> bool:
+        """Tell whether ``x`` is one of its arrays."""
+        return type(x).__name__ == "Array"
+
+    def parse_device(self, device: Any) -> Any:
+        """Give a ``Device``; "cpu" is its first."""
+        return {"cpu": xp.Device("CPU_DEVICE")}.get(device.lower(), xp.Device(device)) if isinstance(device, str) else device
+
+    def to_numpy(self, x: Any) -> Any:
+        """Copy from whichever device."""
+        return np.asarray(x.to_device(xp.Device("CPU_DEVICE"))._array)
+
+
+_INSTANCE = StrictBackend(xp)
+
+
+def make() -> Backend:
+    """Give the one backend of this library."""
+    return _INSTANCE

@@ -1,0 +1,296 @@
+"""The stack of active transformations, and the base class of every wrapped array.
+
+A transformation is a `Level`. Its arrays wrap arrays of the levels below it, down to raw arrays of some library. The level of an
+operation is the deepest among its operands; what a level does with an operation is its ``apply``, and there it computes on the
+payloads, one level down.
+"""
+
+from __future__ import annotations
+
+import math
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from agnostic_ad import namespaces
+from agnostic_ad.errors import EscapedArrayError, UnsupportedError
+from agnostic_ad.namespaces import backend_of, lookup
+
+if TYPE_CHECKING:
+    from agnostic_ad.backends.base import Backend
+    from agnostic_ad.op import Op
+
+__all__ = ["DEAD", "FAST", "QUIET", "Array", "Level", "active_level", "deepest", "unify"]
+
+DEAD = -1
+ABOVE_ALL = 1 << 30
+
+_STACK: ContextVar[tuple[Level, ...]] = ContextVar("agnostic_ad_levels", default=())
+QUIET: ContextVar[int] = ContextVar("agnostic_ad_quiet", default=DEAD)
+"""Reverse levels up to this depth record nothing (``no_grad``)."""
+FAST: ContextVar[int] = ContextVar("agnostic_ad_fast", default=DEAD)
+"""Levels up to this depth take the general path: at least `QUIET`, and `ABOVE_ALL` where every record is watched."""
+ESCAPES: ContextVar[str] = ContextVar("agnostic_ad_escapes", default="raise")
+
+
+def active_level() -> Level | None:
+    """Give the innermost active transformation."""
+    stack = _STACK.get()
+    return stack[-1] if stack else None
+
+
+class Level:
+    """One transformation while it runs; a context manager, which may be entered again."""
+
+    __slots__ = ("__weakref__", "_entered", "_namespaces", "depth", "label")
+    namespace_type: ClassVar[Any]  # wrapped.Namespace, set there: arrays and namespaces know each other
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.depth = DEAD
+        self._namespaces: dict[int, Any] = {}
+        self._entered: list[tuple[int, Token[Any], Token[Any], Token[Any]]] = []
+
+    def __enter__(self) -> Level:
+        stack = _STACK.get()
+        before = self.depth
+        self.depth = (stack[-1].depth if stack else 100) + 1
+        # a level is entered recording, whatever no_grad was in force around it
+        quiet, fast = min(QUIET.get(), self.depth - 1), FAST.get()
+        fast = fast if fast == ABOVE_ALL else quiet
+        self._entered.append((before, _STACK.set((*stack, self)), QUIET.set(quiet), FAST.set(fast)))
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.depth, *tokens = self._entered.pop()
+        for variable, token in zip((_STACK, QUIET, FAST), tokens, strict=True):
+            variable.reset(token)
+        if self.depth == DEAD:
+            self._namespaces.clear()  # namespaces refer to their level: this breaks the cycle
+
+    def apply(self, op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Compute an operation whose deepest operand is of this level."""
+        raise NotImplementedError
+
+    def lift(self, x: Any) -> Any:
+        """Wrap an array of a lower level, or a raw one, as a constant of this level."""
+        raise NotImplementedError
+
+    def bind(self, op: Op) -> Any:
+        """Give an operation as a function whose results belong to this level at least."""
+        return op.bind(self)
+
+    def namespace(self, backend: Backend) -> Any:
+        """Give the namespace of this level's arrays over a library."""
+        found = self._namespaces.get(id(backend))
+        if found is None:
+            found = self._namespaces[id(backend)] = self.namespace_type(self, backend)
+        return found
+
+
+class Array:
+    """An array of some transformation. Operators and methods come from the op table."""
+
+    __slots__ = ("__weakref__", "data", "level")
+    __agnostic_ad_level__ = True
+    __array_priority__ = 1000.0
+    __hash__ = object.__hash__
+    _state: ClassVar[tuple[str, ...]] = ("data",)
+
+    data: Any
+    level: Any
+
+    # --- what an array is ---------------------------------------------------------------------------------------------
+    @property
+    def backend(self) -> Backend:
+        """The backend of the raw array at the bottom."""
+        data = self.data
+        return data.backend if isinstance(data, Array) else backend_of(data)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """The sizes of the axes."""
+        return tuple(self.data.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The library's dtype."""
+        return self.data.dtype
+
+    @property
+    def device(self) -> Any:
+        """The library's device."""
+        data = self.data
+        return data.device if isinstance(data, Array) else backend_of(data).device(data)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return math.prod(self.shape)
+
+    def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
+        """Give the namespace that computes with this array; every ``api_version`` is accepted."""
+        check_alive(self)
+        return self.level.namespace(self.backend)
+
+    def carries_gradient(self) -> bool:
+        """Tell whether dropping the wrapper would lose a derivative."""
+        return True
+
+    def _become(self, other: Any) -> None:
+        """Take another array's value and history: every in-place change ends here."""
+        for name in self._state:
+            setattr(self, name, getattr(other, name))
+
+    # --- out of the transformation --------------------------------------------------------------------------------------
+    def _escape(self, how: str) -> Any:
+        """Give the payload for a Python number, where the policy of `escapes` lets it out."""
+        check_alive(self)
+        policy = ESCAPES.get()
+        if self.level.depth >= 100 and policy != "allow" and self.carries_gradient():
+            message = (
+                f"{how} takes a value out of {self.level.label}, and its derivative would be lost. Compute with the array itself; "
+                "or write agnostic_ad.stop_gradient(x) first, or `with agnostic_ad.escapes('allow'):` if that is intended."
+            )
+            if policy == "raise":
+                raise EscapedArrayError(message)
+            import warnings
+
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+        return self.data
+
+    def __float__(self) -> float:
+        return float(self._escape("float()"))
+
+    def __int__(self) -> int:
+        return int(self._escape("int()"))
+
+    def __complex__(self) -> complex:
+        return complex(self._escape("complex()"))
+
+    def __bool__(self) -> bool:
+        check_alive(self)
+        return bool(self.data)
+
+    def __index__(self) -> int:
+        return int(self._escape("operator.index()").__index__())
+
+    def item(self) -> Any:
+        """Give the one element as a Python number."""
+        data = self._escape("item()")
+        return data.item() if isinstance(data, Array) else backend_of(data).to_numpy(data).item()
+
+    def tolist(self) -> Any:
+        """Give the elements as nested lists of Python numbers."""
+        data = self._escape("tolist()")
+        return data.tolist() if isinstance(data, Array) else backend_of(data).to_numpy(data).tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Convert to NumPy, unless that would lose a derivative."""
+        if self.carries_gradient():
+            raise EscapedArrayError(
+                f"np.asarray of a {type(self).__name__} of {self.level.label} would silently lose its derivative. Use the functions "
+                "of x.__array_namespace__() on it; or x.detach().numpy() if the values alone are wanted."
+            )
+        import numpy as np
+
+        data = self.data
+        plain = data.__array__() if isinstance(data, Array) else backend_of(data).to_numpy(data)
+        return np.array(plain, dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        """Export the memory, unless that would lose a derivative."""
+        if self.carries_gradient():
+            raise EscapedArrayError(
+                f"__dlpack__ of a {type(self).__name__} of {self.level.label} would silently lose its derivative. "
+                "Use x.detach() if the values alone are wanted."
+            )
+        return self.data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        """Give the DLPack device of the payload."""
+        return self.data.__dlpack_device__()
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of a 0-d array")
+        return int(self.shape[0])
+
+    def __iter__(self) -> Any:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d array")
+        return (self[i] for i in range(int(self.shape[0])))
+
+    def __getitem__(self, key: Any) -> Any:
+        raise NotImplementedError  # the op table installs it
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return str(self)
+        return format(self.item() if not self.shape else self.data, spec)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.data!r}, in {self.level.label})"
+
+
+def check_alive(x: Any) -> None:
+    """Refuse an array whose transformation has returned."""
+    if x.level.depth == DEAD:
+        raise EscapedArrayError(
+            f"an array of {x.level.label} (shape {x.shape}, dtype {x.dtype}) is used after that transformation returned. "
+            "Return the value from the function that is transformed (has_aux=True for extra outputs) instead of storing it elsewhere."
+        )
+
+
+def deepest(args: Any) -> Level | None:
+    """Give the level that an operation on ``args`` belongs to; None for raw arrays and numbers."""
+    found = None
+    for x in args:
+        if isinstance(x, Array):
+            level: Level = x.level
+            if level is found:
+                continue
+            if level.depth == DEAD:
+                check_alive(x)
+            if found is None or level.depth > found.depth:
+                found = level
+    return found
+
+
+def unify(values: list[Any], extra: Any = ()) -> tuple[Any, list[Any]]:
+    """Give the namespace that computes with all ``values`` together, and the values lifted to it.
+
+    ``extra`` may hold further arrays that only help to find the library.
+    """
+    level = deepest(values)
+    backend = next(
+        (x.backend if isinstance(x, Array) else b for x in (*values, *extra) if isinstance(x, Array) or (b := lookup(x)) is not None), None
+    )
+    if backend is None:
+        raise UnsupportedError("no array among the operands")
+    if level is None:
+        return backend, values
+    return level.namespace(backend), [lift_to(level, x) for x in values]
+
+
+def lift_to(level: Level, x: Any) -> Any:
+    """Lift an array to ``level``; what is no array, or already there, is left alone."""
+    if isinstance(x, Array):
+        return x if x.level is level else level.lift(x)
+    backend = namespaces.RAW.get(type(x)) or lookup(x)
+    return x if backend is None else level.lift(backend.array(x))
+
+
+def inexact(x: Any) -> bool:
+    """Tell whether an array holds real or complex floating numbers."""
+    backend = x.backend if isinstance(x, Array) else lookup(x)
+    return backend is not None and backend.kind(x.dtype) in "fc"
+
+
+def device_of(x: Any) -> Any:
+    """Give the library's device of an array, wrapped or raw."""
+    return x.device if isinstance(x, Array) else backend_of(x).device(x)

@@ -1,0 +1,152 @@
+"""Switches, each a context manager and a decorator, kept per thread and per asyncio task."""
+
+from __future__ import annotations
+
+import contextlib
+from contextvars import ContextVar, Token
+from typing import Any
+
+from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, active_level
+
+__all__ = ["detect_anomaly", "enable_grad", "escapes", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+
+
+class _Switch(contextlib.ContextDecorator):
+    """Sets context variables on entry and puts them back on exit; may be nested and used again."""
+
+    def __init__(self) -> None:
+        self._tokens: list[list[tuple[ContextVar[Any], Token[Any]]]] = []
+
+    def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
+        raise NotImplementedError
+
+    def __enter__(self) -> Any:
+        self._tokens.append([(variable, variable.set(value)) for variable, value in self._settings()])
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for variable, token in self._tokens.pop():
+            variable.reset(token)
+
+
+def _recording(flag: bool) -> list[tuple[ContextVar[Any], Any]]:
+    level = active_level()
+    quiet = DEAD if flag else (99 if level is None else level.depth)
+    return [(QUIET, quiet), (FAST, ABOVE_ALL if FAST.get() == ABOVE_ALL else quiet)]
+
+
+class no_grad(_Switch):
+    """Record nothing: results do not require grad.
+
+    A transformation that is entered inside (``grad`` within ``no_grad``) records as ever.
+
+    Examples
+    --------
+    >>> import agnostic_ad as ad
+    >>> x = ad.Variable([1.0])
+    >>> with ad.no_grad():
+    ...     y = x * 2
+    >>> y.requires_grad
+    False
+    """
+
+    def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
+        return _recording(False)
+
+
+class enable_grad(_Switch):
+    """Record again, inside ``no_grad``."""
+
+    def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
+        return _recording(True)
+
+
+class set_grad_enabled(_Switch):
+    """Switch recording on or off: at once, and back at the end where used in a ``with``.
+
+    Parameters
+    ----------
+    mode : bool
+        Whether to record.
+    """
+
+    def __init__(self, mode: bool) -> None:
+        super().__init__()
+        self.mode = mode
+        self.__enter__()
+        self._pending = True
+
+    def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
+        return _recording(self.mode)
+
+    def __enter__(self) -> Any:
+        if getattr(self, "_pending", False):
+            self._pending = False  # the constructor has switched already
+            return self
+        return super().__enter__()
+
+
+def is_grad_enabled() -> bool:
+    """Tell whether operations are recorded here."""
+    level = active_level()
+    return (0 if level is None else level.depth) > QUIET.get()
+
+
+class escapes(_Switch):
+    """Say what happens when a value that carries a gradient leaves a functional transformation as a Python number.
+
+    It concerns ``float``, ``int``, ``complex``, ``item`` and ``tolist`` inside ``grad``, ``vjp``, ``jvp`` and the like. It acts at once,
+    and is undone at the end where used in a ``with``.
+
+    Parameters
+    ----------
+    policy : {"raise", "warn", "allow"}
+        "raise", the default, is an `EscapedArrayError`; "warn" a RuntimeWarning.
+
+    Examples
+    --------
+    >>> import agnostic_ad as ad
+    >>> def loss(x):
+    ...     with ad.escapes("allow"):
+    ...         print(float(x))
+    ...     return x * x
+    >>> ad.grad(loss)(3.0)
+    3.0
+    array(6.)
+    """
+
+    def __init__(self, policy: str) -> None:
+        if policy not in ("raise", "warn", "allow"):
+            raise ValueError(f"escapes takes 'raise', 'warn' or 'allow', not {policy!r}")
+        super().__init__()
+        self.policy = policy
+        super().__enter__()
+        self._pending = True
+
+    def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
+        return [(ESCAPES, self.policy)]
+
+    def __enter__(self) -> Any:
+        if self._pending:
+            self._pending = False
+            return self
+        return super().__enter__()
+
+
+class detect_anomaly(_Switch):
+    """Check every result, forward and backward; a NaN or an infinity made of finite numbers is an error that names the operation.
+
+    In the backward pass the error also says where the operation was recorded. Slow: for finding faults.
+
+    Examples
+    --------
+    >>> import agnostic_ad as ad
+    >>> x = ad.Variable([0.0])
+    >>> with ad.detect_anomaly():  # doctest: +IGNORE_EXCEPTION_DETAIL
+    ...     ad.namespace(x).sqrt(x).sum().backward()
+    Traceback (most recent call last):
+    agnostic_ad.errors.AnomalyError: the derivative of sqrt made a NaN or an infinity from a finite cotangent
+    """
+
+    def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
+        return [(FAST, ABOVE_ALL)]

@@ -1,0 +1,358 @@
+"""What an operation is: one entry that says how to evaluate, differentiate, batch and abstract it.
+
+Rules are ordinary functions whose parameter names say what they need: ``xp`` the namespace to compute in, ``ct`` the cotangent (in
+a forward rule, the tangent), the names of the array arguments, ``y`` the result, ``<argument>_shape`` and ``<argument>_dtype``, and
+the static parameters by name. Only what the reverse rules name is kept for the backward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agnostic_ad.backends.base import Backend
+from agnostic_ad.errors import MissingRuleError, MixedArraysError
+from agnostic_ad.levels import Array, Level, deepest, device_of, lift_to
+from agnostic_ad.namespaces import COMPLEX, common_backend, lookup
+
+__all__ = ["TABLE", "ZERO", "Op", "Rule", "dispatch"]
+
+Rule = Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]
+"""``(xp, ct, saved, params) -> array``"""
+
+TABLE: dict[str, Op] = {}
+"""Every operation by name; names within a sub-namespace are dotted."""
+
+
+def ZERO(xp: Any, ct: Any, saved: tuple[Any, ...], params: dict[str, Any]) -> None:
+    """Stand for a derivative that is declared to be zero."""
+
+
+class Op:
+    """One operation.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the namespace, with a dot for an extension ("linalg.inv").
+    signature : str
+        The Python signature of the standard, as text. Parameters in ``arrays`` are operands; the others are static.
+    arrays : sequence of str
+        The names of the operands. ``["*arrays"]`` is one parameter that holds a sequence of operands.
+    vjps, jvps : sequence of callable or None
+        One rule per operand: the cotangent of the operand from that of the result, and the contribution of the operand's tangent to
+        the result's. None: no rule. `ZERO`: zero. Rules are raw here; `Op` compiles them.
+    pushforward : callable, optional
+        In place of ``jvps``: ``(xp, args, y, tangents, params) -> tangent``.
+    composite : callable, optional
+        ``(xp, *operands, **params)``, written with other operations; replaces all rules.
+    batch : callable, optional
+        ``(xp, size, args, batched, params) -> result``, with batch axes in front.
+    abstract : callable, optional
+        ``(xp, args, params) -> ShapeDtype``, or a tuple of them.
+    cases : callable or None
+        The conformance catalogue's row: sample calls.
+    """
+
+    __slots__ = (
+        "_factory",
+        "abstract",
+        "accumulate",
+        "arrays",
+        "batch",
+        "call",
+        "cases",
+        "composite",
+        "differentiable",
+        "elementwise",
+        "jvp_saves",
+        "jvps",
+        "name",
+        "named",
+        "operators",
+        "packed",
+        "params",
+        "positional",
+        "prepare",
+        "pushforward",
+        "saves",
+        "scalars",
+        "signature",
+        "variadic",
+        "vjps",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        signature: str,
+        arrays: Sequence[str],
+        *,
+        vjps: Sequence[Any] = (),
+        jvps: Sequence[Any] = (),
+        pushforward: Callable[..., Any] | None = None,
+        composite: Callable[..., Any] | None = None,
+        batch: Callable[..., Any] | None = None,
+        abstract: Callable[..., Any] | None = None,
+        prepare: Callable[..., Any] | None = None,
+        accumulate: Callable[..., Any] | None = None,
+        cases: Any = None,
+        elementwise: bool = False,
+        scalars: bool = False,
+        operators: tuple[str, ...] = (),
+        derive: tuple[Callable[..., Rule], Callable[..., Rule]] | None = None,
+    ) -> None:
+        self.name, self.signature, self.composite = name, signature, composite
+        self.variadic = bool(arrays) and arrays[0].startswith("*")
+        self.packed = self.variadic and not signature.startswith("*")
+        self.arrays = tuple(a.lstrip("*") for a in arrays)
+        self.positional = tuple(p for p in _parameters(signature.partition("/")[0] if "/" in signature else "") if p not in self.arrays)
+        keyword_only = signature.split("*,")[1] if "*," in signature else ""
+        self.named = tuple(a for a in self.arrays if a in _parameters(keyword_only))
+        self.params = tuple(p for p in _parameters(signature) if p not in self.arrays)
+        self.batch, self.abstract, self.prepare, self.pushforward = batch, abstract, prepare, pushforward
+        self.accumulate, self.cases, self.elementwise, self.scalars, self.operators = accumulate, cases, elementwise, scalars, operators
+        compile_vjp, compile_jvp = derive or (compile_positional if self.variadic else compile_rule, compile_rule)
+        self.differentiable = bool(vjps or jvps or pushforward)
+        self.saves = self._needs(vjps)
+        self.vjps = tuple(r if r is None or r is ZERO else compile_vjp(r, self.saves, self.params) for r in vjps)
+        self.jvp_saves = self._needs(jvps)
+        self.jvps = tuple(r if r is None or r is ZERO else compile_jvp(r, self.jvp_saves, self.params) for r in jvps)
+        self._factory = _call_factory(self)
+        self.call = self.bind(None)
+        TABLE[name] = self
+        if composite is not None:
+            Backend.fallbacks[name] = composite
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return _by_name, (self.name,)
+
+    def bind(self, floor: Level | None) -> Callable[..., Any]:
+        """Give the op as a plain function whose results belong to ``floor`` at least."""
+        fn: Callable[..., Any] = self._factory(self, dispatch, floor)
+        return fn
+
+    def at(self, xp: Any) -> Callable[..., Any]:
+        """Give the op as a function of a namespace: a backend's own, or a transformation's."""
+        found = xp
+        for part in self.name.split("."):
+            found = getattr(found, part)
+        return found  # type: ignore[no-any-return]
+
+    # --- rules --------------------------------------------------------------------------------------------------------
+    def _needs(self, rules: Sequence[Any]) -> tuple[str, ...]:
+        known = (*self.arrays, "y", *(f"{a}_{what}" for a in self.arrays for what in ("shape", "dtype", "device")))
+        named = {n for rule in rules if callable(rule) for n in _names(rule)}
+        return tuple(n for n in known if n in named)
+
+    def save(self, names: tuple[str, ...], args: tuple[Any, ...], y: Any) -> tuple[Any, ...]:
+        """Give what the rules named, from the payloads of one call."""
+        kept = []
+        for name in names:
+            if name == "y":
+                kept.append(y)
+            elif name in self.arrays:
+                kept.append(args if self.variadic else args[self.arrays.index(name)])
+            else:
+                array, _, what = name.rpartition("_")
+                if self.variadic:
+                    kept.append(tuple(_fact(a, what) for a in args))
+                else:
+                    kept.append(_fact(args[self.arrays.index(array)], what))
+        return tuple(kept)
+
+    def missing(self, kind: str, position: int, level: Level) -> MissingRuleError:
+        """Give the error for an operand without a rule."""
+        what = self.arrays[0] if self.variadic else self.arrays[position]
+        return MissingRuleError(
+            f"{self.name} has no {kind} with respect to argument {position} ({what}); reached inside {level.label}. "
+            f"If no gradient should flow there, wrap the argument: ad.stop_gradient({what})."
+        )
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+    def evaluate(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Compute with raw arrays."""
+        backend = common_backend(args, self.name)
+        if backend is None:
+            raise TypeError(f"{self.name} takes arrays; got {', '.join(type(a).__name__ for a in args) or 'nothing'}")
+        fn = self.at(backend)
+        try:
+            y = self.invoke(fn, (), args, params)
+        except Exception:
+            _check_devices(self, backend, args)
+            raise
+        return tuple(map(backend.array, y)) if isinstance(y, tuple | list) else backend.array(y)
+
+    def run(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Compute at the deepest level among the operands, which are prepared already."""
+        return self.run_at(deepest(args), args, params)
+
+    def run_at(self, level: Level | None, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Compute at ``level``; None for raw arrays."""
+        if level is None:
+            return self.evaluate(args, params)
+        if self.composite is None:
+            return level.apply(self, args, params)
+        lifted = [lift_to(level, a) for a in args]
+        backend = next((a.backend for a in lifted if isinstance(a, Array)), None)
+        if backend is None:
+            raise TypeError(f"{self.name} takes arrays; got {', '.join(type(a).__name__ for a in args) or 'nothing'}")
+        return self.invoke(self.composite, (level.namespace(backend),), lifted, params)
+
+    def invoke(self, fn: Callable[..., Any], first: tuple[Any, ...], args: Sequence[Any], params: dict[str, Any]) -> Any:
+        """Call a function of the op's own signature, behind ``first``."""
+        if self.positional:
+            params = dict(params)
+            args = (*args, *(params.pop(p) for p in self.positional))
+        if self.packed:
+            return fn(*first, args, **params)
+        if self.named:
+            count = len(args) - len(self.named)
+            given = {n: a for n, a in zip(self.named, args[count:], strict=True) if a is not None}
+            return fn(*first, *args[:count], **given, **params)
+        return fn(*first, *args, **params)
+
+    def promote(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Replace Python numbers among the operands by arrays, as the standard promotes them."""
+        arrays = [a for a in args if isinstance(a, Array) or lookup(a) is not None]
+        if not arrays:
+            return args
+        backend = arrays[0].backend if isinstance(arrays[0], Array) else lookup(arrays[0])
+        like = max(arrays, key=lambda a: "bifc".index(backend.kind(a.dtype)))  # a condition decides no dtype
+        # a Variable, say, has the dtype and the device that scalar() asks for
+        return tuple(backend.scalar(a, _Like(like, backend)) if isinstance(a, _NUMBERS) and lookup(a) is None else a for a in args)
+
+
+_NUMBERS = (bool, int, float, complex)
+
+
+class _Like:
+    __slots__ = ("device", "dtype")
+
+    def __init__(self, x: Any, backend: Backend) -> None:
+        self.dtype = x.dtype
+        self.device = x.device if isinstance(x, Array) else backend.device(x)
+
+
+def _fact(x: Any, what: str) -> Any:
+    if what == "shape":
+        return tuple(x.shape)
+    return x.dtype if what == "dtype" else device_of(x)
+
+
+def _by_name(name: str) -> Op:
+    return TABLE[name]
+
+
+def _check_devices(op: Op, backend: Backend, args: tuple[Any, ...]) -> None:
+    devices = list(dict.fromkeys(str(backend.device(a)) for a in args if lookup(a) is not None))
+    if len(devices) > 1:
+        raise MixedArraysError(
+            f"{op.name}: operands lie on different devices, {' and '.join(devices)}. Move one of them first, with x.to(device=...)."
+        )
+
+
+def dispatch(op: Op, args: tuple[Any, ...], params: dict[str, Any], floor: Level | None = None) -> Any:
+    """Run an operation at the deepest level among its operands and ``floor``."""
+    if op.scalars and any(type(a) in _NUMBERS for a in args):
+        args = op.promote(args)
+    if op.prepare is not None:
+        args, params = op.prepare(args, params)
+    level = deepest(args)
+    if floor is not None and (level is None or level.depth < floor.depth):
+        level = floor
+    return op.run_at(level, args, params)
+
+# --- from text to functions ------------------------------------------------------------------------------------------------
+def _parameters(signature: str) -> list[str]:
+    parts = [part.split("=")[0].split(":")[0].strip() for part in signature.replace("(", "").replace(")", "").split(",")]
+    return [p.lstrip("*") for p in parts if p not in ("/", "*", "")]
+
+
+def _call_factory(op: Op) -> Callable[..., Any]:
+    operands = f"tuple({op.arrays[0]})" if op.variadic else "(" + "".join(f"{a}, " for a in op.arrays) + ")"
+    params = "{" + ", ".join(f"{p!r}: {p}" for p in op.params) + "}"
+    name = op.name.rpartition(".")[2]
+    source = f"def factory(_op, _dispatch, _floor):\n def {name}({op.signature}): return _dispatch(_op, {operands}, {params}, _floor)\n return {name}"
+    scope: dict[str, Any] = {}
+    exec(compile(source, f"<op {op.name}>", "exec"), scope)
+    return scope["factory"]  # type: ignore[no-any-return]
+
+
+def _names(rule: Callable[..., Any]) -> tuple[str, ...]:
+    code = rule.__code__  # type: ignore[attr-defined]
+    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]  # type: ignore[no-any-return]
+
+
+_FACTORIES: dict[str, Callable[..., Any]] = {}
+
+
+def _generate(source: str, **scope: Any) -> Any:
+    """Give the function of ``source``, in which ``scope``'s names are closed over."""
+    factory = _FACTORIES.get(source)
+    if factory is None:
+        factory = _FACTORIES[source] = eval(f"lambda {', '.join(scope)}: {source}")
+    return factory(*scope.values())
+
+
+def arguments(rule: Callable[..., Any], layout: tuple[str, ...], params: tuple[str, ...], ct: str = "ct") -> str:
+    """Give the argument list that calls ``rule`` inside a function of (xp, ct, s, p)."""
+    given = []
+    for name in _names(rule):
+        if name == "xp":
+            given.append("xp")
+        elif name == "ct":
+            given.append(ct)
+        elif name in layout:
+            given.append(f"s[{layout.index(name)}]")
+        elif name in params:
+            given.append(f"p[{name!r}]")
+        else:
+            raise TypeError(f"a rule asks for {name!r}, which is no operand, parameter, or one of xp, ct, y, <operand>_shape, <operand>_dtype")
+    return ", ".join(given)
+
+
+def compile_rule(rule: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
+    """Give a rule as a function of (xp, ct, saved, params)."""
+    return _generate(f"lambda xp, ct, s, p: f({arguments(rule, layout, params)})", f=rule)  # type: ignore[no-any-return]
+
+
+def compile_positional(rule: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Any:
+    """Give the one rule of all operands of a variadic operation, which is told the position."""
+    return _generate(f"lambda xp, ct, s, p, position: f({arguments(rule, layout, (*params, 'position'))})".replace("p['position']", "position"), f=rule)
+
+
+def partial_vjp(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
+    """Give the reverse rule of a holomorphic elementwise function from its partial derivative.
+
+    ``partial`` is a number, a function that gives the derivative, or, where it names ``ct``, one that multiplies by it.
+    """
+    if not callable(partial):
+        return _number_rule(partial)
+    if "ct" in _names(partial):
+        plain, conjugate = (arguments(partial, layout, params, ct) for ct in ("ct", "xp.conj(ct)"))
+        return _generate(f"lambda xp, ct, s, p: xp.conj(f({conjugate})) if ct.dtype in C else f({plain})", f=partial, C=COMPLEX)  # type: ignore[no-any-return]
+    given = arguments(partial, layout, params)
+    return _generate(f"lambda xp, ct, s, p: ct * xp.conj(f({given})) if ct.dtype in C else ct * f({given})", f=partial, C=COMPLEX)  # type: ignore[no-any-return]
+
+
+def partial_jvp(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
+    """Give the forward rule of an elementwise function from its partial derivative."""
+    if not callable(partial):
+        return _number_rule(partial)
+    given = arguments(partial, layout, params)
+    return _generate(f"lambda xp, ct, s, p: f({given})" if "ct" in _names(partial) else f"lambda xp, ct, s, p: ct * f({given})", f=partial)  # type: ignore[no-any-return]
+
+
+def _number_rule(number: Any) -> Rule:
+    if number == 1:
+        return lambda xp, ct, s, p: ct
+    if number == -1:
+        return lambda xp, ct, s, p: -ct
+    return lambda xp, ct, s, p: ct * number

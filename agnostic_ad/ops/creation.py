@@ -1,0 +1,211 @@
+"""Creation functions, dtypes, and what else a namespace offers that is no operation on arrays.
+
+Each entry of `CREATION` takes the namespace and gives its function; results belong to the namespace's level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agnostic_ad.families import broadcast_shapes, linear
+from agnostic_ad.levels import Array, device_of, inexact, lift_to
+from agnostic_ad.namespaces import ShapeDtype, lookup
+from agnostic_ad.op import Op
+from agnostic_ad.wrapped import CREATION
+
+
+def _astype_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    (x,) = args
+    backend = x.backend if isinstance(x, Array) else lookup(x)
+    return args, {**params, "dtype": params["dtype"] if backend is None else backend.dtype(params["dtype"])}
+
+
+astype: Op = linear(
+    "astype",
+    "x, dtype, /, *, copy=True, device=None",
+    lambda ct: ct,  # the cast back to the operand's dtype is everybody's
+    prepare=_astype_prepare,
+    batch=lambda xp, size, args, batched, params: xp.astype(args[0], params["dtype"], copy=params["copy"]),
+    abstract=lambda xp, args, params: ShapeDtype(args[0].shape, params["dtype"]),
+    cases=("astype",),
+)
+
+
+to_device: Op = linear(
+    "to_device",
+    "x, /, device",
+    lambda xp, ct, x_device: xp.to_device(ct, x_device),
+    batch=lambda xp, size, args, batched, params: xp.to_device(args[0], params["device"]),
+    abstract=lambda xp, args, params: ShapeDtype(args[0].shape, args[0].dtype),
+)
+
+
+def _register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def wrap(fn: Callable[..., Any]) -> Callable[..., Any]:
+        def maker(xp: Any) -> Callable[..., Any]:
+            made: Callable[..., Any] = fn(xp)
+            made.__name__ = made.__qualname__ = name
+            return made
+
+        CREATION[name] = maker
+        return fn
+
+    return wrap
+
+
+def _dtype(xp: Any, dtype: Any) -> Any:
+    return None if dtype is None else xp.backend.dtype(dtype)
+
+
+def _lift(xp: Any, raw: Any) -> Any:
+    return xp.level.lift(xp.backend.array(raw))
+
+
+@_register("asarray")
+def _asarray(xp: Any) -> Any:
+    def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
+        """Convert to an array of this namespace."""
+        dtype = _dtype(xp, dtype)
+        if isinstance(obj, Array):
+            x = obj if obj.level.depth > xp.level.depth else lift_to(xp.level, obj)
+            if dtype is not None and x.dtype != dtype:
+                if copy is False:
+                    raise ValueError(f"asarray: changing dtype {x.dtype} to {dtype} needs a copy")
+                return xp.astype(x, dtype)
+            return xp.positive(x) if copy and inexact(x) else xp.astype(x, x.dtype) if copy else x
+        if isinstance(obj, list | tuple) and any(isinstance(leaf, Array) for leaf in _flat(obj)):
+            parts = [asarray(part, dtype=dtype, device=device) for part in obj]
+            if dtype is None and len({p.dtype for p in parts}) > 1:
+                dtype = xp.result_type(*parts)
+                parts = [xp.astype(p, dtype) for p in parts]
+            return xp.stack(parts)
+        backend = lookup(obj)
+        if backend is not None and backend is not xp.backend:
+            if backend.name != "numpy":
+                raise TypeError(f"asarray: an array of {backend.name} given to {xp.__name__}. Convert it first, for instance by from_dlpack.")
+            obj = obj.item() if obj.shape == () else obj.tolist()
+        return _lift(xp, xp.backend.xp.asarray(obj, dtype=dtype, device=xp.backend.parse_device(device), copy=copy))
+
+    return asarray
+
+
+def _flat(obj: Any) -> Any:
+    for part in obj:
+        if isinstance(part, list | tuple):
+            yield from _flat(part)
+        else:
+            yield part
+
+
+@_register("from_dlpack")
+def _from_dlpack(xp: Any) -> Any:
+    def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
+        """Import an array of any library through DLPack."""
+        options = {k: v for k, v in (("device", device), ("copy", copy)) if v is not None}
+        return _lift(xp, xp.backend.xp.from_dlpack(x, **options))
+
+    return from_dlpack
+
+
+def _shaped(name: str) -> None:
+    @_register(name)
+    def make(xp: Any) -> Any:
+        def create(shape: Any, *, dtype: Any = None, device: Any = None) -> Any:
+            raw = getattr(xp.backend.xp, name)
+            return _lift(xp, raw(shape, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+
+        return create
+
+    @_register(f"{name}_like")
+    def make_like(xp: Any) -> Any:
+        def create_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
+            place = device_of(x) if device is None else xp.backend.parse_device(device)
+            return _lift(xp, getattr(xp.backend.xp, name)(tuple(x.shape), dtype=_dtype(xp, dtype) or x.dtype, device=place))
+
+        return create_like
+
+
+for _name in ("empty", "ones", "zeros"):
+    _shaped(_name)
+
+
+@_register("full")
+def _full(xp: Any) -> Any:
+    def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """Give an array filled with one value, through which derivatives flow."""
+        if isinstance(fill_value, Array):
+            return xp.broadcast_to(asarray(fill_value, dtype=dtype), shape)
+        return _lift(xp, xp.backend.xp.full(shape, fill_value, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+
+    asarray = xp.asarray
+    return full
+
+
+@_register("full_like")
+def _full_like(xp: Any) -> Any:
+    def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """Give an array of another's shape filled with one value."""
+        place = device_of(x) if device is None else device
+        return xp.full(tuple(x.shape), fill_value, dtype=x.dtype if dtype is None else dtype, device=place)
+
+    return full_like
+
+
+@_register("arange")
+def _arange(xp: Any) -> Any:
+    def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
+        """Give evenly spaced values; the arguments carry no derivative."""
+        numbers = [n.item() if isinstance(n, Array) else n for n in (start, stop, step)]
+        return _lift(xp, xp.backend.xp.arange(*numbers, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+
+    return arange
+
+
+@_register("eye")
+def _eye(xp: Any) -> Any:
+    def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Any:
+        """Give ones on a diagonal."""
+        return _lift(xp, xp.backend.xp.eye(n_rows, n_cols, k=k, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+
+    return eye
+
+
+@_register("linspace")
+def _linspace(xp: Any) -> Any:
+    def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Any:
+        """Give evenly spaced values, through whose ends derivatives flow."""
+        raw = xp.backend.xp
+        if not (isinstance(start, Array) or isinstance(stop, Array)):
+            place = xp.backend.parse_device(device)
+            return _lift(xp, raw.linspace(start, stop, num, dtype=_dtype(xp, dtype), device=place, endpoint=endpoint))
+        like = start if isinstance(start, Array) else stop
+        weight = xp.asarray(raw.linspace(0.0, 1.0, num, dtype=xp.backend.real_of(like.dtype), device=like.device, endpoint=endpoint))
+        out = start * (1 - weight) + stop * weight
+        return out if dtype is None else xp.astype(out, dtype)
+
+    return linspace
+
+
+def _dtype_of(x: Any) -> Any:
+    return x.dtype if isinstance(x, Array) or lookup(x) is not None else x
+
+
+def _about_dtypes(name: str) -> None:
+    @_register(name)
+    def make(xp: Any) -> Any:
+        raw = getattr(xp.backend.xp, name)
+
+        def about(*args: Any, **kwargs: Any) -> Any:
+            return raw(*map(_dtype_of, args), **kwargs)
+
+        return about
+
+
+for _name in ("can_cast", "finfo", "iinfo", "isdtype", "result_type"):
+    _about_dtypes(_name)
+
+
+@_register("broadcast_shapes")
+def _broadcast_shapes(xp: Any) -> Any:
+    return lambda *shapes: broadcast_shapes(*shapes)

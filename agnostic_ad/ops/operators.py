@@ -1,0 +1,247 @@
+"""Python's operators and the methods of NumPy code on every wrapped array, by way of the op table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from agnostic_ad.families import normalize_axis
+from agnostic_ad.levels import Array
+from agnostic_ad.namespaces import lookup
+from agnostic_ad.op import TABLE, Op
+
+_NUMBERS = (bool, int, float, complex)
+
+
+def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a binary operator give way to operands that are no arrays or numbers."""
+
+    def method(self: Any, other: Any, /) -> Any:
+        if isinstance(other, Array | bool | int | float | complex) or lookup(other) is not None:
+            return call(self, other)
+        return NotImplemented
+
+    return method
+
+
+def reflected(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a binary operator with its operands exchanged."""
+    return lambda self, other: call(other, self)
+
+
+def _in_place(call: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Any, other: Any, /) -> Any:
+        result = call(self, other)
+        if tuple(result.shape) != tuple(self.shape):
+            raise ValueError(f"an in-place operation cannot change shape {tuple(self.shape)} to {tuple(result.shape)}")
+        if result.dtype != self.dtype:
+            kinds = ["bifc".index(self.backend.kind(d)) for d in (self.dtype, result.dtype)]
+            if kinds[1] > kinds[0]:
+                raise TypeError(f"an in-place operation cannot put dtype {result.dtype} into an array of dtype {self.dtype}")
+            result = TABLE["astype"](result, self.dtype)
+        if result.level is not self.level:
+            from agnostic_ad.errors import EscapedArrayError
+
+            raise EscapedArrayError(
+                f"an array of {self.level.label} cannot take a value of {result.level.label} in place. Write x = x + y, not x += y."
+            )
+        self._become(result)
+        return self
+
+    return method
+
+
+def install_operators(cls: type[Array], call_of: Callable[[Op], Callable[..., Any]]) -> None:
+    """Put the table's operators on a class of arrays."""
+    for op in TABLE.values():
+        for name in op.operators:
+            call = call_of(op)
+            if len(op.arrays) == 1:
+                setattr(cls, name, lambda self, _call=call: _call(self))
+            elif name.startswith("__r") and name != "__rshift__":
+                setattr(cls, name, guarded(reflected(call)))
+            else:
+                setattr(cls, name, guarded(call))
+                if op.differentiable or op.name.startswith(("bitwise", "floor", "remainder")):
+                    setattr(cls, f"__i{name[2:]}", _in_place(call))
+
+
+install_operators(Array, lambda op: op.call)
+
+
+# --- methods -------------------------------------------------------------------------------------------------------------------------------
+def _xp(x: Array) -> Any:
+    return x.__array_namespace__()
+
+
+def _axes(axis: Any, dim: Any) -> Any:
+    found = axis if dim is None else dim
+    return tuple(found) if isinstance(found, list) else found
+
+
+def _reducing(name: str) -> Callable[..., Any]:
+    def method(self: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False, **options: Any) -> Any:
+        return getattr(_xp(self), name)(self, axis=_axes(axis, dim), keepdims=keepdims or keepdim, **options)
+
+    method.__name__, method.__doc__ = name, f"Apply ``xp.{name}`` over ``axis`` (or ``dim``)."
+    return method
+
+
+def _unary(name: str, function: str = "") -> Callable[..., Any]:
+    def method(self: Any) -> Any:
+        return getattr(_xp(self), function or name)(self)
+
+    method.__name__, method.__doc__ = name, f"Apply ``xp.{function or name}``."
+    return method
+
+
+def _spread(name: str) -> Callable[..., Any]:
+    def method(self: Any, axis: Any = None, ddof: float = 0.0, keepdims: bool = False, *, correction: Any = None, dim: Any = None) -> Any:
+        given = ddof if correction is None else correction
+        return getattr(_xp(self), name)(self, axis=_axes(axis, dim), correction=float(given), keepdims=keepdims)
+
+    method.__name__, method.__doc__ = name, f"Apply ``xp.{name}``, with NumPy's ``ddof`` or the standard's ``correction``."
+    return method
+
+
+def _sizes(args: tuple[Any, ...]) -> Any:
+    return tuple(args[0]) if len(args) == 1 and isinstance(args[0], tuple | list) else args
+
+
+class Methods:
+    """What NumPy and PyTorch code calls on arrays."""
+
+    def reshape(self: Any, *shape: Any) -> Any:
+        """Give another shape; sizes, or a tuple of them."""
+        return TABLE["reshape"](self, _sizes(shape))
+
+    view = reshape
+
+    def ravel(self: Any) -> Any:
+        """Give one dimension."""
+        return TABLE["reshape"](self, (-1,))
+
+    def flatten(self: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+        """Give one dimension in place of those from ``start_dim`` to ``end_dim``."""
+        if not self.shape:
+            return TABLE["reshape"](self, (1,))
+        a, b = (normalize_axis(d, self.ndim, "flatten") for d in (start_dim, end_dim))
+        return TABLE["reshape"](self, (*self.shape[:a], math.prod(self.shape[a : b + 1]), *self.shape[b + 1 :]))
+
+    def squeeze(self: Any, axis: Any = None, *, dim: Any = None) -> Any:
+        """Remove axes of size 1."""
+        axis = _axes(axis, dim)
+        return TABLE["squeeze"](self, tuple(i for i, n in enumerate(self.shape) if n == 1) if axis is None else axis)
+
+    def unsqueeze(self: Any, dim: int) -> Any:
+        """Insert an axis of size 1."""
+        return TABLE["expand_dims"](self, dim)
+
+    def transpose(self: Any, *axes: Any) -> Any:
+        """Reverse the axes, or put them in the order given."""
+        order = _sizes(axes)
+        return TABLE["permute_dims"](self, tuple(reversed(range(self.ndim))) if not order or order == (None,) else order)
+
+    def permute(self: Any, *axes: Any) -> Any:
+        """Put the axes in the order given."""
+        return TABLE["permute_dims"](self, _sizes(axes))
+
+    def swapaxes(self: Any, axis1: int, axis2: int) -> Any:
+        """Exchange two axes."""
+        order = list(range(self.ndim))
+        a, b = (normalize_axis(i, self.ndim, "swapaxes") for i in (axis1, axis2))
+        order[a], order[b] = b, a
+        return TABLE["permute_dims"](self, tuple(order))
+
+    @property
+    def T(self: Any) -> Any:
+        """The transpose: NumPy's meaning, all axes reversed."""
+        return Methods.transpose(self)
+
+    @property
+    def mT(self: Any) -> Any:
+        """The last two axes exchanged."""
+        return TABLE["matrix_transpose"](self)
+
+    @property
+    def real(self: Any) -> Any:
+        """The real part."""
+        return TABLE["real"](self) if self.backend.kind(self.dtype) == "c" else self
+
+    @property
+    def imag(self: Any) -> Any:
+        """The imaginary part."""
+        return TABLE["imag"](self) if self.backend.kind(self.dtype) == "c" else _xp(self).zeros_like(self)
+
+    def astype(self: Any, dtype: Any, copy: bool = True) -> Any:
+        """Convert to a dtype, or its name."""
+        return TABLE["astype"](self, dtype, copy=copy)
+
+    def copy(self: Any) -> Any:
+        """Give an array of the same values that later in-place changes of this one do not reach."""
+        return _xp(self).asarray(self, copy=True)
+
+    def cumsum(self: Any, axis: Any = None, dtype: Any = None, *, dim: Any = None) -> Any:
+        """Sum cumulatively; over the flattened array by default."""
+        axis = _axes(axis, dim)
+        return TABLE["cumulative_sum"](self.ravel() if axis is None else self, axis=0 if axis is None else axis, dtype=dtype)
+
+    def clip(self: Any, min: Any = None, max: Any = None) -> Any:
+        """Limit values."""
+        return TABLE["clip"](self, min, max)
+
+    def dot(self: Any, other: Any) -> Any:
+        """Multiply as NumPy's ``dot``."""
+        if self.ndim == 0 or not getattr(other, "shape", ()):
+            return self * other
+        return TABLE["tensordot"](self, other, axes=((self.ndim - 1,), (max(len(other.shape) - 2, 0),)))
+
+    def take(self: Any, indices: Any, axis: Any = None) -> Any:
+        """Take slices by index."""
+        xp = _xp(self)
+        return xp.take(self, xp.asarray(indices) if not isinstance(indices, Array) else indices, axis=axis)
+
+    def repeat(self: Any, repeats: Any, axis: Any = None) -> Any:
+        """Repeat each element."""
+        return _xp(self).repeat(self, repeats, axis=axis)
+
+    def round(self: Any, decimals: int = 0) -> Any:
+        """Round to a number of decimals; the derivative is zero."""
+        return TABLE["round"](self) if decimals == 0 else TABLE["round"](self * 10.0**decimals) / 10.0**decimals
+
+    def diagonal(self: Any, offset: int = 0) -> Any:
+        """Give the diagonal of the last two axes."""
+        rows, columns = self.shape[-2:]
+        count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+        first = range(max(-offset, 0), max(-offset, 0) + count)
+        flat = TABLE["reshape"](self, (*self.shape[:-2], rows * columns))
+        xp = _xp(self)
+        return xp.take(flat, xp.asarray([i * columns + i + offset for i in first], dtype=xp.int64, device=self.device), axis=-1)
+
+    def trace(self: Any, offset: int = 0) -> Any:
+        """Sum the diagonal of the last two axes."""
+        return _xp(self).sum(Methods.diagonal(self, offset), axis=-1)
+
+    def matmul(self: Any, other: Any) -> Any:
+        """Multiply matrices."""
+        return self @ other
+
+    def to_device(self: Any, device: Any, /, *, stream: Any = None) -> Any:
+        """Move to another device of the same library."""
+        return TABLE["to_device"](self, device)
+
+
+def _install_methods() -> None:
+    for name, value in vars(Methods).items():
+        if not name.startswith("__"):
+            setattr(Array, name, value)
+    for name in ("sum", "mean", "prod", "max", "min", "argmax", "argmin", "all", "any"):
+        setattr(Array, name, _reducing(name))
+    for name in ("abs", "exp", "log", "sqrt", "tanh", "sin", "cos", "conj", "square", "sign"):
+        setattr(Array, name, _unary(name))
+    for name in ("std", "var"):
+        setattr(Array, name, _spread(name))
+
+
+_install_methods()

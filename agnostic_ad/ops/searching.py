@@ -1,0 +1,45 @@
+"""Searching functions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agnostic_ad.errors import UnsupportedError
+from agnostic_ad.families import broadcast_shapes, elementwise, reduction, result_dtype
+from agnostic_ad.namespaces import ShapeDtype
+from agnostic_ad.op import Op
+
+where = elementwise(
+    "where",
+    None,
+    lambda xp, ct, condition: xp.where(condition, ct, xp.zeros_like(ct)),
+    lambda xp, ct, condition: xp.where(condition, xp.zeros_like(ct), ct),
+    signature="condition, x1, x2, /",
+    kinds="bifc",
+)
+where.abstract = lambda xp, args, params: ShapeDtype(broadcast_shapes(*(a.shape for a in args)), result_dtype(xp, args[1:]))
+
+_ARG = "x, /, *, axis=None, keepdims=False"
+argmax = reduction("argmax", signature=_ARG, result="index", single=True, kinds="if")
+argmin = reduction("argmin", signature=_ARG, result="index", single=True, kinds="if")
+
+
+def _counted_by_data(what: str) -> Any:
+    def refuse(*_: Any) -> Any:
+        raise UnsupportedError(
+            f"{what} gives an array whose shape depends on the data; inside vmap and graph capture shapes are fixed. "
+            "Use xp.where(condition, x, y), which keeps the shape."
+        )
+
+    return refuse
+
+
+nonzero = Op("nonzero", "x, /", ["x"], batch=_counted_by_data("nonzero"), abstract=_counted_by_data("nonzero"), cases=("calls", [((2, 3), {})]))
+searchsorted = Op(
+    "searchsorted",
+    "x1, x2, /, *, side='left', sorter=None",
+    ["x1", "x2", "sorter"],
+    scalars=True,
+    abstract=lambda xp, args, params: ShapeDtype(args[1].shape, xp.default("indexing")),
+    cases=("searchsorted",),
+)

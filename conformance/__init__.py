@@ -1,0 +1,1 @@
+"""Certify a namespace: every entry of the op table, checked on any Array API library."""

@@ -1,0 +1,1 @@
+"""Neural networks on agnostic_ad, under the names of ``torch.nn``."""

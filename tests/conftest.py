@@ -1,0 +1,53 @@
+"""Settings and fixtures of all tests. The environment is set before anything imports an array library."""
+
+from __future__ import annotations
+
+import os
+
+for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_threads] = "1"
+os.environ["JAX_ENABLE_X64"] = "1"  # float64 in is float64 out, on jax too
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import importlib.util
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import support
+
+if importlib.util.find_spec("agnostic_ad") is None or importlib.util.find_spec("agnostic_ad.nn") is None:
+    raise pytest.UsageError("agnostic_ad is not installed: run `make tests`; or `pip install -e .`, then `python -P -m pytest`")
+
+if importlib.util.find_spec("hypothesis") is not None:
+    import hypothesis
+
+    hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+    hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture(params=support.params())
+def backend(request: pytest.FixtureRequest) -> support.Backend:
+    """Give each array library in turn."""
+    chosen: support.Backend = request.param
+    return chosen
+
+
+@pytest.fixture
+def xp(backend: support.Backend) -> Any:
+    """Give the module of each array library in turn, as its users import it: numpy, array_api_strict, torch, jax.numpy, ..."""
+    return backend.xp
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Give random numbers that depend on the test's name alone."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True)
+def _print_options() -> Iterator[None]:
+    with np.printoptions():  # what a test changes ends with it
+        yield
