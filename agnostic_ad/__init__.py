@@ -4,7 +4,9 @@
 transform functions. Everything nests.
 """
 
-from agnostic_ad import backends, fast, ops, trees, wrapped
+from agnostic_ad import backends, fast, graph, ops, trees
+from agnostic_ad.checking import check_grads
+from agnostic_ad.custom import Function, checkpoint, custom_jvp, custom_vjp
 from agnostic_ad.modes import detect_anomaly, enable_grad, escapes, is_grad_enabled, no_grad, set_grad_enabled
 from agnostic_ad.reverse import Variable
 from agnostic_ad.transforms import (

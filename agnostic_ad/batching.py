@@ -12,20 +12,20 @@ __all__ = ["BatchLevel", "Batched"]
 
 
 class Batched(Array):
-    """An array with a hidden batch axis in front of ``data``; without one where ``batched`` is False."""
+    """An array with a hidden batch axis in front of ``payload``; without one where ``batched`` is False."""
 
     __slots__ = ("batched",)
-    _state = ("data", "batched")
+    _state = ("payload", "batched")
     batched: bool
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """The sizes of the axes that the function sees."""
-        return tuple(self.data.shape[1:] if self.batched else self.data.shape)
+        return tuple(self.payload.shape[1:] if self.batched else self.payload.shape)
 
     def carries_gradient(self) -> bool:
         """Tell whether dropping the wrapper would lose something: a batch, or a derivative underneath."""
-        return self.batched or (isinstance(self.data, Array) and self.data.carries_gradient())
+        return self.batched or (isinstance(self.payload, Array) and self.payload.carries_gradient())
 
     def __bool__(self) -> bool:
         if self.batched:
@@ -54,7 +54,7 @@ class BatchLevel(Level):
     def batched(self, x: Any, batched: bool = True) -> Batched:
         """Make an array of this level."""
         b: Batched = object.__new__(Batched)
-        b.data, b.batched, b.level = x, batched, self
+        b.payload, b.batched, b.level = x, batched, self
         return b
 
     def lift(self, x: Any) -> Batched:
@@ -65,7 +65,7 @@ class BatchLevel(Level):
         """Compute on whole batches."""
         mine = [isinstance(a, Batched) and a.level is self for a in args]
         flags = tuple(m and a.batched for a, m in zip(args, mine, strict=True))
-        data = tuple(a.data if m else a for a, m in zip(args, mine, strict=True))
+        data = tuple(a.payload if m else a for a, m in zip(args, mine, strict=True))
         if not any(flags):
             y = op.run(data, params)
             return tuple(self.batched(part, False) for part in y) if isinstance(y, tuple) else self.batched(y, False)

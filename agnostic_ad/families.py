@@ -10,7 +10,8 @@ from typing import Any
 from agnostic_ad.errors import AxisError
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import ShapeDtype, lookup
-from agnostic_ad.op import ZERO, Op, partial_jvp, partial_vjp
+from agnostic_ad.op import ZERO, Op
+from agnostic_ad.samples import Case, elementwise_cases, reduction_cases
 
 __all__ = [
     "broadcast_shapes",
@@ -132,7 +133,7 @@ def elementwise(
     name : str
         Its name.
     *partials : number, callable or None
-        The partial derivative with respect to each operand: a number; a function of what it names (``x``, or ``x1`` and ``x2``,
+        The partial derivative with respect to each operand: a number; the name of an operand; a function of what it names (``x``, or ``x1`` and ``x2``,
         ``y`` the result, ``xp``); a function that names ``ct`` too and gives the product with it (fewer roundings); None for zero.
     vjps, jvps : sequence of callable
         In place of partials, for functions that are not holomorphic.
@@ -140,8 +141,8 @@ def elementwise(
         By default ``x, /`` or ``x1, x2, /``, by the number of partials or ``nin``.
     result : {"promote", "bool", "real", "first"}
         The dtype of the result.
-    domain : (float, float), or one pair per operand
-        Where the conformance catalogue draws real operands from.
+    domain : samples.Domain as a tuple, or one per operand
+        Where the conformance catalogue draws operands from.
     kinds : str
         The kinds of dtype that the standard allows: letters of "bifc".
     operators : tuple of str
@@ -150,21 +151,20 @@ def elementwise(
     count = nin or len(partials) or len(vjps) or 1
     arrays = ["x"] if count == 1 else ["x1", "x2"] if count == 2 and not signature else _operands(signature)
     rules = [ZERO if p is None else p for p in partials]
-    derive = None
     if rules:
-        vjps, jvps, derive = rules, rules, (partial_vjp, partial_jvp)
+        vjps = jvps = rules
     op = Op(
         name,
         signature or ", ".join(arrays) + ", /",
         arrays,
         vjps=vjps,
         jvps=jvps,
-        derive=derive,
+        derive=bool(rules),
         abstract=_elementwise_abstract(result),
         elementwise=True,
         scalars=count > 1,
         operators=operators,
-        cases=("elementwise", count, domain, kinds),
+        cases=elementwise_cases(count, domain, kinds, first="b" if arrays[0] == "condition" else ""),
     )
     op.batch = batch or _elementwise_batch(op)
     return op
@@ -229,8 +229,10 @@ def reduction(
     result: str = "same",
     single: bool = False,
     down: str = "",
+    empty: bool = False,
     domain: Any = (-3.0, 3.0),
     kinds: str = "fc",
+    cases: Sequence[Case] = (),
 ) -> Op:
     """Make a reduction over axes.
 
@@ -245,6 +247,12 @@ def reduction(
         Whether ``axis`` is one axis or None, rather than several.
     down : str
         An expression for the result's tangent, where the sum of ``ct`` times the partial is not the best.
+    empty : bool
+        Whether it is defined for no elements at all.
+    domain, kinds
+        As for `elementwise`.
+    cases : sequence of Case
+        The conformance catalogue's rows beyond those of every reduction.
     """
     vjps: list[Any] = []
     jvps: list[Any] = []
@@ -269,7 +277,7 @@ def reduction(
         jvps=jvps,
         prepare=_reduction_prepare(name, single),
         abstract=_reduction_abstract(result),
-        cases=("reduction", single, domain, kinds),
+        cases=[*reduction_cases(domain, kinds, single, empty), *cases],
     )
     op.batch = _reduction_batch(op)
     return op
@@ -286,7 +294,7 @@ def linear(
     batch: Callable[..., Any] | None = None,
     abstract: Callable[..., Any] | None = None,
     accumulate: Callable[..., Any] | None = None,
-    cases: Any = None,
+    cases: Sequence[Case] = (),
 ) -> Op:
     """Make an operation that is linear in its one differentiable operand, the first.
 
@@ -316,7 +324,9 @@ def linear(
     return op
 
 
-def composite(name: str, signature: str, arrays: Sequence[str], cases: Any = None, **options: Any) -> Callable[[Callable[..., Any]], Op]:
+def composite(
+    name: str, signature: str, arrays: Sequence[str], cases: Sequence[Case] = (), **options: Any
+) -> Callable[[Callable[..., Any]], Op]:
     """Make the decorated function of ``(xp, *operands, **params)`` an operation.
 
     Raw arrays go to the library's own function where it has one; in every transformation the function itself runs.

@@ -1,175 +1,198 @@
 """The quick path of the common case: an elementwise operation, or a matrix product, on Variables of one level.
 
-For each such entry of the table this generates a function that wraps the library's own call and records it, with nothing left to decide
-but which operands need a gradient. Everything else (other levels, mixed dtypes, hooks on recording) falls back to ``slow``, the
+For each such entry of the table this makes a function that wraps the library's own call and records it, with nothing left to decide
+but which operands need a gradient. Everything else (other levels, mixed libraries, watched recording) falls back to ``slow``, the
 general path, which gives the same result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from agnostic_ad.levels import ABOVE_ALL, DEAD, FAST
-from agnostic_ad.namespaces import RAW
+from agnostic_ad.namespaces import COMPLEX, RAW
 from agnostic_ad.op import TABLE, ZERO, Op
 from agnostic_ad.ops.operators import install_operators
-from agnostic_ad.reverse import BASE, Node, ReverseLevel, Variable, _adaptation, _new, _number
+from agnostic_ad.reverse import ReverseLevel, Variable
+from agnostic_ad.rules import QUICK
+from agnostic_ad.tape import Node, adaptation, next_number
 
 __all__ = ["fast"]
 
-# A generated function is this text with the operation's own parts in it. It makes the same records as ReverseLevel.apply.
+# The functions are made from this text, once for each combination of what is saved. They make the records of ReverseLevel.apply.
 _RECORD = """
         if {needs} and level.depth > FAST():
-            n = new(Node)
+            n = Node()
             n.number = number()
             n.op = op
-            n.parents = ({parents},)
+            n.parents = {parents}
             n.saved = {saved}
-            n.params = params
             n.adapt = {adapt}
-            n.extra = None
         elif level.depth == DEAD or FAST() == ABOVE_ALL:
             return slow({operands})
         else:
             n = None
         v = new(Variable)
-        v.data = y
+        v.payload = y
         v.level = level
         v.node = n
         return v
 """
 
 _UNARY = """
-def {name}(x, /):
-    if type(x) is Variable:
-        x1 = x.data
+def factory(op, slow, calls, learn, scalar1, scalar2):
+    def call(x, /):
+        if type(x) is not Variable:
+            return slow(x)
+        x1 = x.payload
         kind = type(x1)
-        call = calls.get(kind)
-        if call is None:
+        compute = calls.get(kind)
+        if compute is None:
             return learn(kind, slow(x))
         level = x.level
         n1 = x.node
         try:
-            y = call(x1)
+            y = compute(x1)
         except Exception:
             return slow(x)
-        if type(y) is not kind:
-            y = RAW[kind].array(y)
-        elif kind is Variable:
+        if kind is Variable:
             level.nested = True
 {record}
-    return slow(x)
+    return call
 """
 
 _BINARY = """
-def {name}(x1, x2, /):
-    a, b = x1, x2
-    ta = type(a)
-    tb = type(b)
-    n1 = n2 = None
-    same = False
-    if ta is Variable:
-        level = a.level
-        x1 = a.data
-        n1 = a.node
-        kind = type(x1)
-        if tb is Variable:
-            if b.level is not level:
-                return slow(a, b)
-            x2 = b.data
+def factory(op, slow, calls, learn, scalar1, scalar2):
+    def call(x1, x2, /):
+        a = x1
+        b = x2
+        n1 = n2 = None
+        same = False
+        if type(a) is Variable:
+            level = a.level
+            x1 = a.payload
+            n1 = a.node
+            kind = type(x1)
+            if type(b) is Variable:
+                if b.level is not level:
+                    return slow(a, b)
+                x2 = b.payload
+                n2 = b.node
+                if type(x2) is not kind:
+                    if kind is Variable or type(x2) is Variable:
+                        kind = Variable
+                    elif RAW.get(type(x2)) is not RAW.get(kind, 0):
+                        return slow(a, b)
+            elif type(b) is float or type(b) is int:
+                if not scalar2:
+                    return slow(a, b)
+                same = True
+            elif type(b) is not kind:
+                found = RAW.get(type(b))
+                if found is None or kind is not Variable and found is not RAW.get(kind):
+                    return slow(a, b)
+        elif type(b) is Variable:
+            level = b.level
+            x2 = b.payload
             n2 = b.node
-            if type(x2) is not kind:
-                return slow(a, b)
-        elif tb is float or tb is int:
-            if not scalar2:
-                return slow(a, b)
-            same = True
-        elif tb is not kind or kind is Variable:
+            kind = type(x2)
+            if type(a) is float or type(a) is int:
+                if not scalar1:
+                    return slow(a, b)
+                same = True
+            elif type(a) is not kind:
+                found = RAW.get(type(a))
+                if found is None or kind is not Variable and found is not RAW.get(kind):
+                    return slow(a, b)
+        else:
             return slow(a, b)
-    elif tb is Variable:
-        level = b.level
-        x2 = b.data
-        n2 = b.node
-        kind = type(x2)
-        if ta is float or ta is int:
-            if not scalar1:
-                return slow(a, b)
-            same = True
-        elif ta is not kind or kind is Variable:
-            return slow(a, b)
-    else:
-        return slow(a, b)
-    call = calls.get(kind)
-    if call is None:
-        return learn(kind, slow(a, b))
-    if True:
+        compute = calls.get(kind)
+        if compute is None:
+            return learn(kind, slow(a, b))
         try:
-            y = call(x1, x2)
+            y = compute(x1, x2)
         except Exception:
             return slow(a, b)
-        if type(y) is not kind:
-            y = RAW[kind].array(y)
-        elif kind is Variable:
+        if kind is Variable:
             level.nested = True
+            m = y.node
+            if m is not None and m.op is op and m.adapt is None and None not in m.parents:
+                same = True  # the level below has compared the operands already
 {record}
+    return call
 """
 
 
-def fast(op: Op, slow: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a quick form of ``slow``, the operation's general function; ``slow`` itself where there is none."""
-    if not (op.vjps and (op.elementwise or op.name == "matmul")) or None in op.vjps or ZERO in op.vjps or op.params or len(op.arrays) > 2:
-        return slow
-    name, count = op.name, len(op.arrays)
-    names = {op.arrays[0]: "x1", "y": "y"} | ({op.arrays[1]: "x2"} if count == 2 else {})
-    if any(s not in names for s in op.saves):
-        return slow
-    saved = "(" + "".join(f"{names[s]}, " for s in op.saves) + ")"
+@cache
+def _factory(count: int, saved: str, adapt: str) -> Callable[..., Any]:
     if count == 1:
-        # only a real result of a complex operand needs a cast on the way back
-        adapt = "None" if op.name not in ("abs", "real", "imag") else "adaptation(op, (x1,), (n1,), y)"
-        record = _RECORD.format(needs="n1 is not None", parents="n1", saved=saved, adapt=adapt, operands="x")
-        source = _UNARY.format(name=name, record=record)
+        record = _RECORD.format(needs="n1 is not None", parents="(n1,)", saved=saved, adapt=adapt, operands="x")
+        source = _UNARY.format(record=record)
     else:
-        alike = "x1.shape == x2.shape and x1.dtype is x2.dtype" if op.elementwise else "x1.dtype is x2.dtype"
-        adapt = f"None if same or ({alike}) else adaptation(op, (x1, x2), (n1, n2), y)"
-        record = _RECORD.format(needs="(n1 is not None or n2 is not None)", parents="n1, n2", saved=saved, adapt=adapt, operands="a, b")
-        source = _BINARY.format(name=name, record=record)
-    calls: dict[type, Any] = {}
-
-    def learn(kind: type, result: Any) -> Any:
-        if kind is Variable:
-            calls[kind] = getattr(Variable, op.operators[0]) if op.operators else METHODS.get(op.name, op.call)
-        elif kind in RAW:
-            backend = RAW[kind]
-            calls[kind] = backend.operators.get(op.name) or op.at(backend)
-        return result
-
-    scope = {
+        record = _RECORD.format(needs="(n1 is not None or n2 is not None)", parents="(n1, n2)", saved=saved, adapt=adapt, operands="a, b")
+        source = _BINARY.format(record=record)
+    scope: dict[str, Any] = {
         "ABOVE_ALL": ABOVE_ALL,
         "DEAD": DEAD,
         "FAST": FAST.get,
         "Node": Node,
         "RAW": RAW,
         "Variable": Variable,
-        "adaptation": _adaptation,
-        "calls": calls,
-        "learn": learn,
-        "new": _new,
-        "number": _number,
-        "op": op,
-        "params": {},
-        "scalar1": op.name in ("add", "subtract", "multiply", "divide"),
-        "scalar2": op.name in ("add", "subtract", "multiply", "divide", "pow"),
-        "slow": slow,
+        "adapted": _adapted,
+        "new": object.__new__,
+        "number": next_number,
     }
-    exec(compile(source, f"<fast {op.name}>", "exec"), scope)
-    made: Callable[..., Any] = scope[name]
-    return made
+    exec(compile(source, f"<fast path of {count} operand{'s' * (count > 1)}>", "exec"), scope)
+    return scope["factory"]  # type: ignore[no-any-return]
 
 
-METHODS: dict[str, Callable[..., Any]] = {op.name: fast(op, op.call) for op in TABLE.values()}
-"""The quick, level-blind form of every operation."""
+@cache
+def _calls(op: Op) -> tuple[dict[type, Any], Callable[..., Any]]:
+    """Give the table from payload types to functions that compute with them, and the function that fills it."""
+    calls: dict[type, Any] = {}
+
+    def learn(kind: type, result: Any) -> Any:
+        if kind is Variable:
+            calls[kind] = QUICK[op.name]
+        elif kind in RAW:
+            backend = RAW[kind]
+            calls[kind] = backend.operators.get(op.name) or op.at(backend)
+        return result
+
+    return calls, learn
+
+
+def _adapted(op: Op, level: ReverseLevel, data: tuple[Any, ...], parents: tuple[Any, ...], y: Any) -> Any:
+    if y.dtype in COMPLEX:
+        level.complex = True
+    return adaptation(op, data, parents, y)
+
+
+def fast(op: Op, slow: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a quick form of ``slow``, the operation's general function; ``slow`` itself where there is none."""
+    if not (op.vjps and (op.elementwise or op.name == "matmul")) or None in op.vjps or ZERO in op.vjps or op.params or len(op.arrays) > 2:
+        return slow
+    names = {op.arrays[0]: "x1", op.arrays[-1]: f"x{len(op.arrays)}", "y": "y"}
+    if any(s not in names for s in op.saves):
+        return slow
+    saved = "(" + "".join(f"{names[s]}, " for s in op.saves) + ")"
+    if len(op.arrays) == 1:
+        # only a real result of a complex operand needs a cast on the way back
+        adapt = "adapted(op, level, (x1,), (n1,), y)" if op.name in ("abs", "real", "imag") else "None"
+    else:
+        alike = "x1.dtype is x2.dtype" + (" and x1.shape == x2.shape" if op.elementwise else "")
+        adapt = f"None if same or ({alike}) else adapted(op, level, (x1, x2), (n1, n2), y)"
+    calls, learn = _calls(op)
+    scalar1 = op.name in ("add", "subtract", "multiply", "divide")
+    call: Callable[..., Any] = _factory(len(op.arrays), saved, adapt)(op, slow, calls, learn, scalar1, scalar1 or op.name == "pow")
+    call.__name__ = call.__qualname__ = op.name.rpartition(".")[2]
+    return call
+
+
+for _op in TABLE.values():
+    QUICK[_op.name] = fast(_op, _op.call)
 
 
 def _bind(self: ReverseLevel, op: Op) -> Any:
@@ -177,5 +200,4 @@ def _bind(self: ReverseLevel, op: Op) -> Any:
 
 
 ReverseLevel.bind = _bind  # type: ignore[method-assign]
-install_operators(Variable, lambda op: METHODS[op.name])
-assert BASE.depth == 0
+install_operators(Variable, fast)

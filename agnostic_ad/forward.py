@@ -12,15 +12,15 @@ __all__ = ["Dual", "ForwardLevel"]
 
 
 class Dual(Array):
-    """A primal (``data``) with its tangent, or None for a tangent of zero."""
+    """A primal (``payload``) with its tangent, or None for a tangent of zero."""
 
     __slots__ = ("tangent",)
-    _state = ("data", "tangent")
+    _state = ("payload", "tangent")
     tangent: Any
 
     def carries_gradient(self) -> bool:
         """Tell whether dropping the wrapper would lose a derivative."""
-        return self.tangent is not None or (isinstance(self.data, Array) and self.data.carries_gradient())
+        return self.tangent is not None or (isinstance(self.payload, Array) and self.payload.carries_gradient())
 
 
 class ForwardLevel(Level):
@@ -31,7 +31,7 @@ class ForwardLevel(Level):
     def dual(self, primal: Any, tangent: Any) -> Dual:
         """Make an array of this level."""
         x: Dual = object.__new__(Dual)
-        x.data, x.tangent, x.level = primal, tangent, self
+        x.payload, x.tangent, x.level = primal, tangent, self
         return x
 
     def lift(self, x: Any) -> Dual:
@@ -41,7 +41,7 @@ class ForwardLevel(Level):
     def apply(self, op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute the primals, and push the tangents forward."""
         mine = [isinstance(a, Dual) and a.level is self for a in args]
-        data = tuple(a.data if m else a for a, m in zip(args, mine, strict=True))
+        data = tuple(a.payload if m else a for a, m in zip(args, mine, strict=True))
         y = op.run(data, params)
         tangents: Any = tuple(a.tangent if m else None for a, m in zip(args, mine, strict=True))
         if not op.differentiable or all(t is None for t in tangents) or not isinstance(y, tuple) and not inexact(y):

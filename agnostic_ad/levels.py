@@ -41,30 +41,29 @@ def active_level() -> Level | None:
 class Level:
     """One transformation while it runs; a context manager, which may be entered again."""
 
-    __slots__ = ("__weakref__", "_entered", "_namespaces", "depth", "label")
+    __slots__ = ("__weakref__", "_entered", "_namespaces", "_rules", "depth", "label")
     namespace_type: ClassVar[Any]  # wrapped.Namespace, set there: arrays and namespaces know each other
+    rules_type: ClassVar[Any]  # rules.rule_space, likewise
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.depth = DEAD
         self._namespaces: dict[int, Any] = {}
-        self._entered: list[tuple[int, Token[Any], Token[Any], Token[Any]]] = []
+        self._rules: dict[int, Any] = {}
+        self._entered: list[tuple[int, Token[Any]]] = []
 
     def __enter__(self) -> Level:
         stack = _STACK.get()
         before = self.depth
-        self.depth = (stack[-1].depth if stack else 100) + 1
-        # a level is entered recording, whatever no_grad was in force around it
-        quiet, fast = min(QUIET.get(), self.depth - 1), FAST.get()
-        fast = fast if fast == ABOVE_ALL else quiet
-        self._entered.append((before, _STACK.set((*stack, self)), QUIET.set(quiet), FAST.set(fast)))
+        self.depth = (stack[-1].depth if stack else 100) + 1  # above QUIET: a new level records, whatever no_grad is in force around it
+        self._entered.append((before, _STACK.set((*stack, self))))
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.depth, *tokens = self._entered.pop()
-        for variable, token in zip((_STACK, QUIET, FAST), tokens, strict=True):
-            variable.reset(token)
+        self.depth, token = self._entered.pop()
+        _STACK.reset(token)
         if self.depth == DEAD:
+            self._rules.clear()
             self._namespaces.clear()  # namespaces refer to their level: this breaks the cycle
 
     def apply(self, op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
@@ -86,40 +85,53 @@ class Level:
             found = self._namespaces[id(backend)] = self.namespace_type(self, backend)
         return found
 
+    def rules(self, backend: Backend) -> Any:
+        """Give the namespace in which rules compute on this level's arrays."""
+        found = self._rules.get(id(backend))
+        if found is None:
+            found = self._rules[id(backend)] = self.rules_type(self, backend)
+        return found
+
 
 class Array:
     """An array of some transformation. Operators and methods come from the op table."""
 
-    __slots__ = ("__weakref__", "data", "level")
+    __slots__ = ("__weakref__", "payload", "level")
     __agnostic_ad_level__ = True
     __array_priority__ = 1000.0
     __hash__ = object.__hash__
-    _state: ClassVar[tuple[str, ...]] = ("data",)
+    _state: ClassVar[tuple[str, ...]] = ("payload",)
 
-    data: Any
+    payload: Any
     level: Any
 
     # --- what an array is ---------------------------------------------------------------------------------------------
     @property
+    def data(self) -> Any:
+        """The array underneath: a raw array of the library, or one of the next transformation."""
+        payload = self.payload
+        return payload if isinstance(payload, Array) else backend_of(payload).array(payload)
+
+    @property
     def backend(self) -> Backend:
         """The backend of the raw array at the bottom."""
-        data = self.data
+        data = self.payload
         return data.backend if isinstance(data, Array) else backend_of(data)
 
     @property
     def shape(self) -> tuple[Any, ...]:
         """The sizes of the axes."""
-        return tuple(self.data.shape)
+        return tuple(self.payload.shape)
 
     @property
     def dtype(self) -> Any:
         """The library's dtype."""
-        return self.data.dtype
+        return self.payload.dtype
 
     @property
     def device(self) -> Any:
         """The library's device."""
-        data = self.data
+        data = self.payload
         return data.device if isinstance(data, Array) else backend_of(data).device(data)
 
     @property
@@ -174,7 +186,7 @@ class Array:
 
     def __bool__(self) -> bool:
         check_alive(self)
-        return bool(self.data)
+        return bool(self.payload)
 
     def __index__(self) -> int:
         return int(self._escape("operator.index()").__index__())
@@ -198,7 +210,7 @@ class Array:
             )
         import numpy as np
 
-        data = self.data
+        data = self.payload
         plain = data.__array__() if isinstance(data, Array) else backend_of(data).to_numpy(data)
         return np.array(plain, dtype=dtype, copy=copy)
 
@@ -209,11 +221,11 @@ class Array:
                 f"__dlpack__ of a {type(self).__name__} of {self.level.label} would silently lose its derivative. "
                 "Use x.detach() if the values alone are wanted."
             )
-        return self.data.__dlpack__(**kwargs)
+        return self.payload.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
         """Give the DLPack device of the payload."""
-        return self.data.__dlpack_device__()
+        return self.payload.__dlpack_device__()
 
     def __len__(self) -> int:
         if not self.shape:
@@ -274,7 +286,7 @@ def unify(values: list[Any], extra: Any = ()) -> tuple[Any, list[Any]]:
         raise UnsupportedError("no array among the operands")
     if level is None:
         return backend, values
-    return level.namespace(backend), [lift_to(level, x) for x in values]
+    return level.rules(backend), [lift_to(level, x) for x in values]
 
 
 def lift_to(level: Level, x: Any) -> Any:

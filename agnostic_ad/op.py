@@ -13,7 +13,7 @@ from typing import Any
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.errors import MissingRuleError, MixedArraysError
 from agnostic_ad.levels import Array, Level, deepest, device_of, lift_to
-from agnostic_ad.namespaces import COMPLEX, common_backend, lookup
+from agnostic_ad.namespaces import common_backend, lookup
 
 __all__ = ["TABLE", "ZERO", "Op", "Rule", "dispatch"]
 
@@ -41,7 +41,9 @@ class Op:
         The names of the operands. ``["*arrays"]`` is one parameter that holds a sequence of operands.
     vjps, jvps : sequence of callable or None
         One rule per operand: the cotangent of the operand from that of the result, and the contribution of the operand's tangent to
-        the result's. None: no rule. `ZERO`: zero. Rules are raw here; `Op` compiles them.
+        the result's. None: no rule. `ZERO`: zero.
+    derive : bool
+        Whether the rules are partial derivatives of a holomorphic elementwise function: numbers, names of operands, functions.
     pushforward : callable, optional
         In place of ``jvps``: ``(xp, args, y, tangents, params) -> tangent``.
     composite : callable, optional
@@ -58,11 +60,13 @@ class Op:
         "_factory",
         "abstract",
         "accumulate",
+        "array_saves",
         "arrays",
         "batch",
         "call",
         "cases",
         "composite",
+        "conj_vjps",
         "differentiable",
         "elementwise",
         "jvp_saves",
@@ -100,7 +104,7 @@ class Op:
         elementwise: bool = False,
         scalars: bool = False,
         operators: tuple[str, ...] = (),
-        derive: tuple[Callable[..., Rule], Callable[..., Rule]] | None = None,
+        derive: bool = False,
     ) -> None:
         self.name, self.signature, self.composite = name, signature, composite
         self.variadic = bool(arrays) and arrays[0].startswith("*")
@@ -112,12 +116,16 @@ class Op:
         self.params = tuple(p for p in _parameters(signature) if p not in self.arrays)
         self.batch, self.abstract, self.prepare, self.pushforward = batch, abstract, prepare, pushforward
         self.accumulate, self.cases, self.elementwise, self.scalars, self.operators = accumulate, cases, elementwise, scalars, operators
-        compile_vjp, compile_jvp = derive or (compile_positional if self.variadic else compile_rule, compile_rule)
+        compile_one = partial_rule if derive else compile_positional if self.variadic else compile_rule
         self.differentiable = bool(vjps or jvps or pushforward)
         self.saves = self._needs(vjps)
-        self.vjps = tuple(r if r is None or r is ZERO else compile_vjp(r, self.saves, self.params) for r in vjps)
+        self.array_saves = None if self.variadic else tuple(i for i, n in enumerate(self.saves) if n == "y" or n in self.arrays)
+        self.vjps = tuple(r if r is None or r is ZERO else compile_one(r, self.saves, self.params) for r in vjps)
+        self.conj_vjps = self.vjps
+        if derive:
+            self.conj_vjps = tuple(r if r is None or r is ZERO else conj_rule(r, self.saves, self.params) for r in vjps)
         self.jvp_saves = self._needs(jvps)
-        self.jvps = tuple(r if r is None or r is ZERO else compile_jvp(r, self.jvp_saves, self.params) for r in jvps)
+        self.jvps = tuple(r if r is None or r is ZERO else compile_one(r, self.jvp_saves, self.params) for r in jvps)
         self._factory = _call_factory(self)
         self.call = self.bind(None)
         TABLE[name] = self
@@ -148,7 +156,7 @@ class Op:
     # --- rules --------------------------------------------------------------------------------------------------------
     def _needs(self, rules: Sequence[Any]) -> tuple[str, ...]:
         known = (*self.arrays, "y", *(f"{a}_{what}" for a in self.arrays for what in ("shape", "dtype", "device")))
-        named = {n for rule in rules if callable(rule) for n in _names(rule)}
+        named = {n for rule in rules if rule is not ZERO for n in _names(rule)}
         return tuple(n for n in known if n in named)
 
     def save(self, names: tuple[str, ...], args: tuple[Any, ...], y: Any) -> tuple[Any, ...]:
@@ -203,7 +211,7 @@ class Op:
         backend = next((a.backend for a in lifted if isinstance(a, Array)), None)
         if backend is None:
             raise TypeError(f"{self.name} takes arrays; got {', '.join(type(a).__name__ for a in args) or 'nothing'}")
-        return self.invoke(self.composite, (level.namespace(backend),), lifted, params)
+        return self.invoke(self.composite, (level.rules(backend),), lifted, params)
 
     def invoke(self, fn: Callable[..., Any], first: tuple[Any, ...], args: Sequence[Any], params: dict[str, Any]) -> Any:
         """Call a function of the op's own signature, behind ``first``."""
@@ -285,7 +293,11 @@ def _call_factory(op: Op) -> Callable[..., Any]:
     return scope["factory"]  # type: ignore[no-any-return]
 
 
-def _names(rule: Callable[..., Any]) -> tuple[str, ...]:
+def _names(rule: Any) -> tuple[str, ...]:
+    if isinstance(rule, str):
+        return (rule,)
+    if not callable(rule):
+        return ()
     code = rule.__code__  # type: ignore[attr-defined]
     return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]  # type: ignore[no-any-return]
 
@@ -328,31 +340,29 @@ def compile_positional(rule: Any, layout: tuple[str, ...], params: tuple[str, ..
     return _generate(f"lambda xp, ct, s, p, position: f({arguments(rule, layout, (*params, 'position'))})".replace("p['position']", "position"), f=rule)
 
 
-def partial_vjp(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
-    """Give the reverse rule of a holomorphic elementwise function from its partial derivative.
+def partial_rule(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
+    """Give the rule of an elementwise function, forward or reverse, from its partial derivative.
 
-    ``partial`` is a number, a function that gives the derivative, or, where it names ``ct``, one that multiplies by it.
+    ``partial`` is a number; the name of an operand; a function that gives the derivative; or one that names ``ct`` and multiplies by it.
     """
+    if isinstance(partial, str):
+        return _generate(f"lambda xp, ct, s, p: ct * s[{layout.index(partial)}]")  # type: ignore[no-any-return]
+    if callable(partial):
+        given = arguments(partial, layout, params)
+        return _generate(f"lambda xp, ct, s, p: f({given})" if "ct" in _names(partial) else f"lambda xp, ct, s, p: ct * f({given})", f=partial)  # type: ignore[no-any-return]
+    return _generate({1: "lambda xp, ct, s, p: ct", -1: "lambda xp, ct, s, p: -ct"}.get(partial, "lambda xp, ct, s, p: ct * n"), n=partial)  # type: ignore[no-any-return]
+
+
+def _conj(xp: Any, x: Any) -> Any:
+    return x.conjugate() if isinstance(x, _NUMBERS) else xp.conj(x)
+
+
+def conj_rule(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
+    """Give the reverse rule for complex cotangents: they are multiplied by the conjugate of the (holomorphic) derivative."""
+    if isinstance(partial, str):
+        return _generate(f"lambda xp, ct, s, p: ct * conj(xp, s[{layout.index(partial)}])", conj=_conj)  # type: ignore[no-any-return]
     if not callable(partial):
-        return _number_rule(partial)
+        return partial_rule(partial, layout, params)
     if "ct" in _names(partial):
-        plain, conjugate = (arguments(partial, layout, params, ct) for ct in ("ct", "xp.conj(ct)"))
-        return _generate(f"lambda xp, ct, s, p: xp.conj(f({conjugate})) if ct.dtype in C else f({plain})", f=partial, C=COMPLEX)  # type: ignore[no-any-return]
-    given = arguments(partial, layout, params)
-    return _generate(f"lambda xp, ct, s, p: ct * xp.conj(f({given})) if ct.dtype in C else ct * f({given})", f=partial, C=COMPLEX)  # type: ignore[no-any-return]
-
-
-def partial_jvp(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
-    """Give the forward rule of an elementwise function from its partial derivative."""
-    if not callable(partial):
-        return _number_rule(partial)
-    given = arguments(partial, layout, params)
-    return _generate(f"lambda xp, ct, s, p: f({given})" if "ct" in _names(partial) else f"lambda xp, ct, s, p: ct * f({given})", f=partial)  # type: ignore[no-any-return]
-
-
-def _number_rule(number: Any) -> Rule:
-    if number == 1:
-        return lambda xp, ct, s, p: ct
-    if number == -1:
-        return lambda xp, ct, s, p: -ct
-    return lambda xp, ct, s, p: ct * number
+        return _generate(f"lambda xp, ct, s, p: xp.conj(f({arguments(partial, layout, params, 'xp.conj(ct)')}))", f=partial)  # type: ignore[no-any-return]
+    return _generate(f"lambda xp, ct, s, p: ct * xp.conj(f({arguments(partial, layout, params)}))", f=partial)  # type: ignore[no-any-return]

@@ -7,16 +7,18 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import optree
 
 from agnostic_ad import trees
 from agnostic_ad.batching import Batched, BatchLevel
 from agnostic_ad.families import normalize_axis
 from agnostic_ad.forward import Dual, ForwardLevel
-from agnostic_ad.levels import Array, check_alive, inexact, unify
-from agnostic_ad.namespaces import COMPLEX, backend_of_namespace, lookup
+from agnostic_ad.levels import Array, check_alive, deepest, inexact, unify
+from agnostic_ad.namespaces import COMPLEX, RAW, backend_of, backend_of_namespace, lookup
 from agnostic_ad.op import TABLE
-from agnostic_ad.reverse import BASE, ReverseLevel, Variable, backward, check_cotangent, cotangent_for
+from agnostic_ad.reverse import BASE, ReverseLevel, Variable, check_cotangent, cotangent_for
+from agnostic_ad.tape import backward
 
 __all__ = [
     "differentiable",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _NUMBERS = (bool, int, float, complex)
+_NUMPY = backend_of_namespace(np)
 
 
 # --- namespaces ------------------------------------------------------------------------------------------------------------------------
@@ -65,13 +68,15 @@ def namespace(*arrays: Any) -> Any:
     given = [a for a in arrays if isinstance(a, Array) or lookup(a) is not None]
     if not given:
         raise TypeError("namespace() takes at least one array")
-    xp, _ = unify(given)
     libraries = {a.backend if isinstance(a, Array) else lookup(a) for a in given}
     if len(libraries) > 1:
         from agnostic_ad.errors import MixedArraysError
 
         raise MixedArraysError(f"arrays of several libraries have no common namespace: {', '.join(sorted(b.name for b in libraries if b))}")
-    return xp.xp if hasattr(xp, "xp") else xp
+    (backend,) = libraries
+    assert backend is not None
+    level = deepest(given)
+    return backend.xp if level is None else level.namespace(backend)
 
 
 def differentiable(xp: Any) -> Any:
@@ -107,35 +112,33 @@ def _is_array(x: Any) -> bool:
     return isinstance(x, Array) or lookup(x) is not None
 
 
-def _primals(values: Sequence[Any], what: str, everything: Sequence[Any] = ()) -> list[Any]:
-    """Give leaves as arrays that can be differentiated: numbers become 0-d arrays, other things are refused."""
-    arrays = [x for x in (*values, *everything) if _is_array(x)]
+def _primals(values: Sequence[Any], what: str, everything: Any = ()) -> list[Any]:
+    """Give leaves as arrays that can be differentiated: numbers become 0-d arrays, other things are refused.
+
+    ``everything`` is a tree of further arguments, which may tell the library that numbers belong to.
+    """
     out = []
     for x in values:
-        if isinstance(x, _NUMBERS) and lookup(x) is None:
-            backend = (arrays[0].backend if isinstance(arrays[0], Array) else lookup(arrays[0])) if arrays else _numpy()
-            assert backend is not None
-            x = backend.xp.asarray(x, dtype=backend.dtype("complex128" if isinstance(x, complex) else "float64"))
-        if isinstance(x, Array):
+        if type(x) in _NUMBERS:
+            backend = _NUMPY
+            if everything or len(values) > 1:
+                arrays = [a for a in (*values, *trees.leaves(everything)) if _is_array(a)]
+                if arrays:
+                    backend = arrays[0].backend if isinstance(arrays[0], Array) else backend_of(arrays[0])
+            x = backend.number(x)
+        elif isinstance(x, Array):
             check_alive(x)
-        else:
-            backend = lookup(x)
-            if backend is None:
-                raise TypeError(f"{what} differentiates with respect to arrays and numbers, not {type(x).__name__}: {x!r:.60}")
-            x = backend.array(x)
+        elif lookup(x) is None:
+            raise TypeError(f"{what} differentiates with respect to arrays and numbers, not {type(x).__name__}: {x!r:.60}")
         if not inexact(x):
             raise TypeError(f"{what} differentiates with respect to floating and complex arrays; got dtype {x.dtype}. Use astype first.")
         out.append(x)
     return out
 
 
-def _numpy() -> Any:
-    import numpy
-
-    return backend_of_namespace(numpy)
-
-
 def _select(args: tuple[Any, ...], argnums: int | Sequence[int], what: str) -> tuple[tuple[int, ...], bool]:
+    if argnums == 0 and args:
+        return (0,), True
     single = isinstance(argnums, int)
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for n in numbers:
@@ -151,41 +154,81 @@ def _with(args: tuple[Any, ...], numbers: tuple[int, ...], values: Sequence[Any]
     return out
 
 
+_ONE_LEAF = optree.tree_structure(0, namespace=trees.NAMESPACE)
+
+
+def _flatten(tree: Any) -> tuple[list[Any], Any]:
+    """Split a tree, most often a single array, into leaves and structure."""
+    if isinstance(tree, Array) or type(tree) in RAW or type(tree) in _NUMBERS:
+        return [tree], _ONE_LEAF
+    return trees.flatten(tree)
+
+
+def _unflatten(spec: Any, values: Sequence[Any]) -> Any:
+    return values[0] if spec is _ONE_LEAF else trees.unflatten(spec, values)
+
+
+class _Arguments:
+    """The primals of a function: their leaves, and the way back to the arguments."""
+
+    __slots__ = ("_counts", "_specs", "leaves")
+
+    def __init__(self, primals: Sequence[Any]) -> None:
+        self.leaves: list[Any] = []
+        self._specs: list[Any] = []
+        self._counts: list[int] = []
+        for p in primals:
+            flat, spec = _flatten(p)
+            self.leaves += flat
+            self._specs.append(spec)
+            self._counts.append(-1 if spec is _ONE_LEAF else len(flat))
+
+    def tree(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Put values in place of the leaves."""
+        if sum(self._counts) == -len(self._counts):  # arrays, no trees
+            return tuple(values)
+        out, start = [], 0
+        for spec, count in zip(self._specs, map(abs, self._counts), strict=True):
+            out.append(_unflatten(spec, values[start : start + count]))
+            start += count
+        return tuple(out)
+
+
 def _lower(level: Any, x: Any) -> Any:
     """Give the payload of what belongs to ``level``; everything else as it is."""
-    return x.data if isinstance(x, Array) and x.level is level else x
+    return x.payload if isinstance(x, Array) and x.level is level else x
 
 
 def _zeros(x: Any) -> Any:
     xp, (x,) = unify([x])
-    return xp.zeros_like(x)
+    return _as_array(xp.zeros_like(x))
 
 
 # --- reverse -----------------------------------------------------------------------------------------------------------------------------
 class _Recorded:
     """A function that ran once on a tape of its own."""
 
-    def __init__(self, label: str, f: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, everything: Sequence[Any] = ()) -> None:
+    def __init__(self, label: str, f: Callable[..., Any], primals: Sequence[Any], has_aux: bool, everything: Any = ()) -> None:
         self.label = label
-        flat, self.spec = trees.flatten(primals)
-        self.primals = _primals(flat, label, everything)
+        self.arguments = _Arguments(primals)
+        self.primals = _primals(self.arguments.leaves, label, everything)
         self.level = level = ReverseLevel(label)
         self.aux = None
         with level:
             self.leaves = [level.leaf(x) for x in self.primals]
-            y = f(*trees.unflatten(self.spec, self.leaves))
+            y = f(*self.arguments.tree(self.leaves))
             if has_aux:
                 if not (isinstance(y, tuple) and len(y) == 2):
                     raise TypeError(f"{label} with has_aux=True needs a function that returns (output, aux); got {type(y).__name__}")
                 y, aux = y
-                self.aux = trees.map_tree(functools.partial(_lower, level), aux)
-            self.outputs, self.out_spec = trees.flatten(y)
+                self.aux = trees.map_tree(lambda x: _as_array(_lower(level, x)), aux)
+            self.outputs, self.out_spec = _flatten(y)
         self.values = [_lower(level, v) for v in self.outputs]
 
     @property
     def value(self) -> Any:
         """The output, without the tape."""
-        return trees.unflatten(self.out_spec, self.values)
+        return _unflatten(self.out_spec, [_as_array(v) for v in self.values])
 
     def pull(self, cts: Sequence[Any], retain: bool) -> list[Any]:
         """Give the cotangents of the primals' leaves from those of the outputs' leaves."""
@@ -200,6 +243,8 @@ class _Recorded:
 
 
 def _as_array(x: Any) -> Any:
+    if isinstance(x, Array):
+        return x
     backend = lookup(x)
     return x if backend is None else backend.array(x)
 
@@ -234,12 +279,11 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     run = _Recorded(f"vjp({_name(f)})", f, primals, has_aux)
 
     def pullback(ct: Any) -> tuple[Any, ...]:
-        flat, spec = trees.flatten(ct)
+        flat, spec = _flatten(ct)
         if spec != run.out_spec:
             raise TypeError(f"{run.label}: the cotangent has structure {spec}, the output {run.out_spec}")
         checked = [check_cotangent(c, y, run.label) if run.tracked(v) else c for c, y, v in zip(flat, run.values, run.outputs, strict=True)]
-        result: tuple[Any, ...] = tuple(trees.unflatten(run.spec, run.pull(checked, retain=True)))
-        return result
+        return run.arguments.tree(run.pull(checked, retain=True))
 
     return (run.value, pullback, run.aux) if has_aux else (run.value, pullback)
 
@@ -276,8 +320,11 @@ def _gradient_of(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: b
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         numbers, single = _select(args, argnums, label)
-        everything = [x for a in (*args, *kwargs.values()) for x in trees.leaves(a)]
-        run = _Recorded(label, lambda *xs: f(*_with(args, numbers, xs), **kwargs), tuple(args[n] for n in numbers), has_aux, everything)
+        everything = (args, kwargs)
+        if len(args) == 1 and not kwargs:
+            run = _Recorded(label, f, args, has_aux)
+        else:
+            run = _Recorded(label, lambda *xs: f(*_with(args, numbers, xs), **kwargs), [args[n] for n in numbers], has_aux, everything)
         if len(run.values) != 1 or not (_is_array(run.values[0]) or isinstance(run.values[0], _NUMBERS)):
             raise TypeError(f"{label} needs a function that returns one real array of one element; it returned {run.out_spec}")
         (value,) = run.values
@@ -285,9 +332,9 @@ def _gradient_of(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: b
             grads = [_zeros(x) for x in run.primals]
         else:
             grads = run.pull([cotangent_for(value, None, label)], retain=False)
-        tree = trees.unflatten(run.spec, grads)
+        found = run.arguments.tree(grads)
         out = (run.value, run.aux) if has_aux else run.value
-        return out, (tree[0] if single else tuple(tree))
+        return out, (found[0] if single else found)
 
     return wrapped
 
@@ -381,11 +428,11 @@ def gradients(
             seed: Any = cotangent_for(v, ct, "gradients")
             seed = seed if isinstance(seed, Variable) and seed.level is level else level.lift(seed)
         else:
-            seed = cotangent_for(v.data, ct, "gradients")
+            seed = cotangent_for(v.payload, ct, "gradients")
         if v.node is not None:
             roots.append((v.node, seed))
     retain = create_graph if retain_graph is None else retain_graph
-    found = backward(roots, level=level, retain=retain, create_graph=create_graph, wanted=[v.node for v in ins]) if roots else [None] * len(ins)
+    found = backward(roots, level=level, retain=retain, create_graph=create_graph, wanted=[v.node for v in ins], prune=True) if roots else [None] * len(ins)
     if not allow_unused and any(g is None for g in found):
         unused = [i for i, g in enumerate(found) if g is None]
         raise RuntimeError(f"gradients: the outputs do not depend on inputs {unused}. Pass allow_unused=True to get None for them.")
@@ -448,7 +495,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     out, tangent = [], []
     for v in outs:
         mine = isinstance(v, Dual) and v.level is level
-        out.append(v.data if mine else v)
+        out.append(v.payload if mine else v)
         tangent.append(v.tangent if mine and v.tangent is not None else _zeros(out[-1]) if _is_array(out[-1]) else 0.0)
     result = (trees.unflatten(out_spec, out), trees.unflatten(out_spec, [_as_array(t) if _is_array(t) else t for t in tangent]))
     return (*result, aux) if has_aux else result
@@ -559,7 +606,7 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         inner, primals, single = _split_argument(f, args, kwargs, argnums, label)
-        run = _Recorded(label, inner, primals, has_aux, [x for a in args for x in trees.leaves(a)])
+        run = _Recorded(label, inner, primals, has_aux, args)
         _refuse_complex([*run.primals, *run.values], holomorphic, label)
         jacobians = []
         for k, y in enumerate(run.values):
@@ -572,9 +619,9 @@ def jacrev(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
             else:
                 rows = [_empty(x, (0,)) for x in run.primals]
             blocks = [_reshape(_conj(r) if holomorphic else r, (*y.shape, *x.shape)) for r, x in zip(rows, run.primals, strict=True)]
-            tree = trees.unflatten(run.spec, blocks)
-            jacobians.append(tree[0] if single else tuple(tree))
-        out = trees.unflatten(run.out_spec, jacobians)
+            tree = run.arguments.tree(blocks)
+            jacobians.append(tree[0] if single else tree)
+        out = _unflatten(run.out_spec, jacobians)
         return (out, run.aux) if has_aux else out
 
     return wrapped
@@ -613,15 +660,15 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         inner, primals, single = _split_argument(f, args, kwargs, argnums, label)
-        flat, spec = trees.flatten(primals)
-        values = _primals(flat, label, [x for a in args for x in trees.leaves(a)])
+        arguments = _Arguments(primals)
+        values = _primals(arguments.leaves, label, args)
         kept: dict[str, Any] = {}
         columns = []
         for k, x in enumerate(values):
 
             def column(t: Any, k: int = k) -> Any:
                 def of_leaf(leaf: Any) -> Any:
-                    y = inner(*trees.unflatten(spec, _with(tuple(values), (k,), [leaf])))
+                    y = inner(*arguments.tree(_with(tuple(values), (k,), [leaf])))
                     if has_aux:
                         y, kept["aux"] = y
                     outs, kept["spec"] = trees.flatten(y)
@@ -640,8 +687,8 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
             _refuse_complex([x, *found], holomorphic, label)
         jacobians = []
         for blocks in zip(*columns, strict=True):
-            tree = trees.unflatten(spec, list(blocks))
-            jacobians.append(tree[0] if single else tuple(tree))
+            tree = arguments.tree(blocks)
+            jacobians.append(tree[0] if single else tree)
         out = trees.unflatten(kept["spec"], jacobians)
         return (out, kept.get("aux")) if has_aux else out
 
@@ -707,7 +754,7 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 def _prefix(axes: Any, tree: Any, what: str) -> list[Any]:
     """Give one axis a leaf of ``tree`` (None counted as a leaf), from a tree of axes that may stop early."""
     try:
-        found: list[Any] = optree.broadcast_prefix(axes, tree, none_is_leaf=True, namespace=trees._NAMESPACE)
+        found: list[Any] = optree.broadcast_prefix(axes, tree, none_is_leaf=True, namespace=trees.NAMESPACE)
     except ValueError as error:
         raise ValueError(f"{what} does not fit the structure it is for: {error}") from None
     for axis in found:
@@ -747,7 +794,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
         if isinstance(axes, tuple) and len(axes) != len(args):
             raise ValueError(f"{label}: in_axes has {len(axes)} entries for {len(args)} arguments")
-        flat, spec = optree.tree_flatten(args, none_is_leaf=True, namespace=trees._NAMESPACE)
+        flat, spec = optree.tree_flatten(args, none_is_leaf=True, namespace=trees.NAMESPACE)
         places = _prefix(axes, args, f"{label}: in_axes")
         sizes: dict[int, int] = {}
         moved = []
@@ -771,7 +818,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         level = BatchLevel(label, next(iter(sizes.values())))
         with level:
             y = f(*optree.tree_unflatten(spec, [level.batched(x) if b else x for x, b in moved]), **kwargs)
-            outs, out_spec = optree.tree_flatten(y, none_is_leaf=True, namespace=trees._NAMESPACE)
+            outs, out_spec = optree.tree_flatten(y, none_is_leaf=True, namespace=trees.NAMESPACE)
             out_places = _prefix(out_axes, y, f"{label}: out_axes")
         results = [_unbatch(level, v, axis) for v, axis in zip(outs, out_places, strict=True)]
         return optree.tree_unflatten(out_spec, results)
@@ -786,13 +833,13 @@ def _unbatch(level: BatchLevel, v: Any, axis: int | None) -> Any:
     if axis is None:
         if mine and v.batched:
             raise ValueError(f"{level.label}: out_axes is None for an output that differs between members")
-        return v.data if mine else v
+        return v.payload if mine else v
     if not _is_array(v):
         if isinstance(v, _NUMBERS):
-            v = _numpy().xp.asarray(v)
+            v = _NUMPY.xp.asarray(v)
         else:
             raise TypeError(f"{level.label}: an output is a {type(v).__name__}, not an array")
-    data = v.data if mine else v
+    data = v.payload if mine else v
     xp, (data,) = unify([data])
     if not (mine and v.batched):
         data = xp.broadcast_to(data, (level.size, *data.shape))

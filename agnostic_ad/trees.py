@@ -10,15 +10,15 @@ from typing import Any
 
 import optree
 
-__all__ = ["TreeSpec", "flatten", "leaves", "map_tree", "register", "unflatten"]
+__all__ = ["NAMESPACE", "TreeSpec", "flatten", "leaves", "map_tree", "register", "unflatten"]
 
 TreeSpec = optree.PyTreeSpec
-_NAMESPACE = "agnostic_ad"
+NAMESPACE = "agnostic_ad"
 
 
 def flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], TreeSpec]:
     """Split ``tree`` into its leaves and its structure."""
-    return optree.tree_flatten(tree, is_leaf, namespace=_NAMESPACE)
+    return optree.tree_flatten(tree, is_leaf, namespace=NAMESPACE)
 
 
 def unflatten(spec: TreeSpec, values: Any) -> Any:
@@ -28,12 +28,12 @@ def unflatten(spec: TreeSpec, values: Any) -> Any:
 
 def leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[Any]:
     """Give the leaves of ``tree`` from left to right."""
-    return optree.tree_leaves(tree, is_leaf, namespace=_NAMESPACE)
+    return optree.tree_leaves(tree, is_leaf, namespace=NAMESPACE)
 
 
 def map_tree(fn: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Apply ``fn`` leaf by leaf; further trees need the structure of the first, or a longer one."""
-    return optree.tree_map(fn, tree, *rest, namespace=_NAMESPACE)
+    return optree.tree_map(fn, tree, *rest, namespace=NAMESPACE)
 
 
 def register(cls: type, flatten_fn: Callable[[Any], Any], unflatten_fn: Callable[[Any, Any], Any]) -> None:
@@ -58,4 +58,4 @@ def register(cls: type, flatten_fn: Callable[[Any], Any], unflatten_fn: Callable
     >>> trees.leaves([Pair(1, 2), {"k": 3}])
     [1, 2, 3]
     """
-    optree.register_pytree_node(cls, flatten_fn, unflatten_fn, namespace=_NAMESPACE)
+    optree.register_pytree_node(cls, flatten_fn, unflatten_fn, namespace=NAMESPACE)

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 from agnostic_ad.errors import MissingFunctionError
 
 __all__ = ["Backend"]
+
+
+class Chapter:
+    """The operations of one dotted chapter of the table on one library: for ``nn.relu``, the library's own ``nn_relu`` or the general form.
+
+    Parameters
+    ----------
+    backend : Backend
+        The library.
+    name : str
+        The chapter's name.
+    """
+
+    def __init__(self, backend: Backend, name: str) -> None:
+        self._backend, self._name = backend, name
+
+    def __getattr__(self, name: str) -> Any:
+        backend, path = self._backend, f"{self._name}.{name}"
+        found = getattr(type(backend), path.replace(".", "_"), None) or backend.fallbacks.get(path)
+        if found is None:
+            raise MissingFunctionError(f"{backend.name} has no function {path!r}, and there is no fallback for it")
+        value = partial(found, backend)
+        setattr(self, name, value)
+        return value
 
 
 class Backend:
@@ -49,6 +73,11 @@ class Backend:
             value = partial(self.fallbacks[name], self)
         setattr(self, name, value)
         return value
+
+    @cached_property
+    def nn(self) -> Chapter:
+        """The operations of neural networks."""
+        return Chapter(self, "nn")
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
@@ -125,6 +154,14 @@ class Backend:
         if self.kind(dtype) != "c":
             return dtype
         return self.xp.float32 if dtype == self.xp.complex64 else self.xp.float64
+
+    def number(self, x: complex) -> Any:
+        """Give a Python number as a 0-d float64 or complex128 array."""
+        return self.xp.asarray(x, dtype=self.dtype("complex128" if isinstance(x, complex) else "float64"))
+
+    def one(self, shape: tuple[int, ...], dtype: Any, device: Any) -> Any:
+        """Give an array of ones."""
+        return self.xp.ones(shape, dtype=dtype, device=device)
 
     def own(self, x: Any) -> Any:
         """Give an array with the values of ``x`` whose memory nobody else holds."""

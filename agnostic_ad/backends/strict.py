@@ -23,7 +23,7 @@ class StrictBackend(Backend):
 
     def parse_device(self, device: Any) -> Any:
         """Give a ``Device``; "cpu" is its first."""
-        return {"cpu": xp.Device("CPU_DEVICE")}.get(device.lower(), xp.Device(device)) if isinstance(device, str) else device
+        return xp.Device("CPU_DEVICE" if device.lower() == "cpu" else device) if isinstance(device, str) else device
 
     def to_numpy(self, x: Any) -> Any:
         """Copy from whichever device."""

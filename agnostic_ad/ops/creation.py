@@ -12,6 +12,7 @@ from agnostic_ad.families import broadcast_shapes, linear
 from agnostic_ad.levels import Array, device_of, inexact, lift_to
 from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.op import Op
+from agnostic_ad.samples import case, strided
 from agnostic_ad.wrapped import CREATION
 
 
@@ -28,7 +29,15 @@ astype: Op = linear(
     prepare=_astype_prepare,
     batch=lambda xp, size, args, batched, params: xp.astype(args[0], params["dtype"], copy=params["copy"]),
     abstract=lambda xp, args, params: ShapeDtype(args[0].shape, params["dtype"]),
-    cases=("astype",),
+    cases=[
+        case((2, 3), kinds="bif", dtype="float64"),
+        case((2,), kinds="if", dtype="float32"),
+        case((2,), kinds="f", dtype="complex128"),
+        case((2,), kinds="c", dtype="complex64"),
+        case((), kinds="bif", dtype="int64"),
+        case((0,), kinds="fc", dtype="complex128", copy=False),
+        case(strided((3,)), kinds="f", dtype="float32"),
+    ],
 )
 
 
@@ -38,6 +47,7 @@ to_device: Op = linear(
     lambda xp, ct, x_device: xp.to_device(ct, x_device),
     batch=lambda xp, size, args, batched, params: xp.to_device(args[0], params["device"]),
     abstract=lambda xp, args, params: ShapeDtype(args[0].shape, args[0].dtype),
+    cases=[case((2, 3), device="cpu")],
 )
 
 
@@ -83,7 +93,9 @@ def _asarray(xp: Any) -> Any:
         backend = lookup(obj)
         if backend is not None and backend is not xp.backend:
             if backend.name != "numpy":
-                raise TypeError(f"asarray: an array of {backend.name} given to {xp.__name__}. Convert it first, for instance by from_dlpack.")
+                raise TypeError(
+                    f"asarray: an array of {backend.name} given to {xp.__name__}. Convert it first, for instance by from_dlpack."
+                )
             obj = obj.item() if obj.shape == () else obj.tolist()
         return _lift(xp, xp.backend.xp.asarray(obj, dtype=dtype, device=xp.backend.parse_device(device), copy=copy))
 
@@ -180,7 +192,9 @@ def _linspace(xp: Any) -> Any:
             place = xp.backend.parse_device(device)
             return _lift(xp, raw.linspace(start, stop, num, dtype=_dtype(xp, dtype), device=place, endpoint=endpoint))
         like = start if isinstance(start, Array) else stop
-        weight = xp.asarray(raw.linspace(0.0, 1.0, num, dtype=xp.backend.real_of(like.dtype), device=like.device, endpoint=endpoint))
+        weight = xp.asarray(
+            raw.linspace(0.0, 1.0, num, dtype=xp.backend.real_of(like.dtype), device=like.device, endpoint=endpoint)
+        )
         out = start * (1 - weight) + stop * weight
         return out if dtype is None else xp.astype(out, dtype)
 

@@ -13,9 +13,11 @@ from typing import Any
 
 from agnostic_ad.families import composite, elementwise
 from agnostic_ad.namespaces import COMPLEX
+from agnostic_ad.samples import Domain, Operand, case
 
 _INF = math.inf
 _COMPARE = {"result": "bool", "nin": 2}
+_NONZERO = (0.2, 3.0, True)
 
 
 def _safe_ratio(xp: Any, a: Any, b: Any) -> Any:
@@ -73,14 +75,16 @@ def _atan2(xp: Any, ct: Any, x: Any, other: Any) -> Any:
     return ct * _safe_ratio(xp, _safe_ratio(xp, x, radius), radius)
 
 
-
-
 # --- arithmetic ---------------------------------------------------------------------------------------------------------------------------
 add = elementwise("add", 1, 1, operators=("__add__", "__radd__"), kinds="ifc")
 subtract = elementwise("subtract", 1, -1, operators=("__sub__", "__rsub__"), kinds="ifc")
-multiply = elementwise("multiply", lambda x2: x2, lambda x1: x1, operators=("__mul__", "__rmul__"), kinds="ifc")
+multiply = elementwise("multiply", "x2", "x1", operators=("__mul__", "__rmul__"), kinds="ifc")
 divide = elementwise(
-    "divide", lambda ct, x2: ct / x2, lambda ct, x2, y: -ct * y / x2, operators=("__truediv__", "__rtruediv__"), domain=((-3.0, 3.0), (0.3, 3.0))
+    "divide",
+    lambda ct, x2: ct / x2,
+    lambda ct, x2, y: -ct * y / x2,
+    operators=("__truediv__", "__rtruediv__"),
+    domain=((-3.0, 3.0), (0.3, 3.0, True)),
 )
 pow = elementwise("pow", _pow_x1, _pow_x2, operators=("__pow__", "__rpow__"), domain=((0.2, 3.0), (-2.0, 2.0)), kinds="ifc")
 remainder = elementwise(
@@ -91,22 +95,36 @@ remainder = elementwise(
     domain=((0.2, 0.8), (1.0, 1.7)),
     kinds="if",
 )
-floor_divide = elementwise("floor_divide", None, None, operators=("__floordiv__", "__rfloordiv__"), domain=((0.2, 0.8), (1.0, 1.7)), kinds="if")
+floor_divide = elementwise(
+    "floor_divide", None, None, operators=("__floordiv__", "__rfloordiv__"), domain=((0.2, 0.8), (1.0, 1.7)), kinds="if"
+)
 negative = elementwise("negative", -1, operators=("__neg__",), kinds="ifc")
 positive = elementwise("positive", 1, operators=("__pos__",), kinds="ifc")
-reciprocal = elementwise("reciprocal", lambda y: -y * y, domain=(0.3, 3.0))
+reciprocal = elementwise("reciprocal", lambda y: -y * y, domain=(0.3, 3.0, True))
 square = elementwise("square", lambda x: x + x, kinds="ifc")
 sqrt = elementwise("sqrt", lambda ct, y: ct / (y + y), domain=(0.1, 4.0))
 abs = elementwise(
-    "abs", vjps=[lambda xp, ct, x: ct * xp.sign(x)], jvps=[_abs_forward], result="real", operators=("__abs__",), domain=(0.2, 3.0), kinds="ifc"
+    "abs",
+    vjps=[lambda xp, ct, x: ct * xp.sign(x)],
+    jvps=[_abs_forward],
+    result="real",
+    operators=("__abs__",),
+    domain=_NONZERO,
+    kinds="ifc",
 )
-sign = elementwise("sign", vjps=[_sign_map], jvps=[_sign_map], domain=(0.2, 3.0), kinds="ifc")
-hypot = elementwise("hypot", lambda xp, ct, x1, y: ct * _safe_ratio(xp, x1, y), lambda xp, ct, x2, y: ct * _safe_ratio(xp, x2, y), kinds="f")
+sign = elementwise("sign", vjps=[_sign_map], jvps=[_sign_map], domain=_NONZERO, kinds="ifc")
+hypot = elementwise(
+    "hypot",
+    lambda xp, ct, x1, y: ct * _safe_ratio(xp, x1, y),
+    lambda xp, ct, x2, y: ct * _safe_ratio(xp, x2, y),
+    domain=_NONZERO,
+    kinds="f",
+)
 copysign = elementwise(
     "copysign",
     lambda xp, ct, x1, x2: xp.where(xp.signbit(x1) == xp.signbit(x2), ct, -ct),
     None,
-    domain=((0.2, 3.0), (0.2, 3.0)),
+    domain=_NONZERO,
     kinds="f",
 )
 nextafter = elementwise("nextafter", 1, None, kinds="f")
@@ -131,7 +149,7 @@ atan2 = elementwise(
     "atan2",
     lambda xp, ct, x1, x2: _atan2(xp, ct, x2, x1),
     lambda xp, ct, x1, x2: -_atan2(xp, ct, x1, x2),
-    domain=((0.2, 3.0), (0.2, 3.0)),
+    domain=_NONZERO,
     kinds="f",
 )
 sinh = elementwise("sinh", lambda xp, x: xp.cosh(x))
@@ -145,7 +163,13 @@ atanh = elementwise("atanh", lambda xp, ct, x: ct / ((xp.ones_like(x) - x) * (xp
 real = elementwise(
     "real", vjps=[lambda ct: ct], jvps=[lambda xp, ct, x: xp.real(ct) if x.dtype in COMPLEX else ct], result="real", kinds="c"
 )
-imag = elementwise("imag", vjps=[lambda xp, ct, x_dtype: xp.astype(ct, x_dtype) * 1j], jvps=[lambda xp, ct: xp.imag(ct)], result="real", kinds="c")
+imag = elementwise(
+    "imag",
+    vjps=[lambda xp, ct, x_dtype: xp.astype(ct, x_dtype) * 1j],
+    jvps=[lambda xp, ct: xp.imag(ct)],
+    result="real",
+    kinds="c",
+)
 conj = elementwise("conj", vjps=[lambda xp, ct: xp.conj(ct)], jvps=[lambda xp, ct: xp.conj(ct)], kinds="c")
 
 # --- choices ------------------------------------------------------------------------------------------------------------------------------------
@@ -163,7 +187,18 @@ minimum = elementwise(
 )
 
 
-@composite("clip", "x, /, min=None, max=None", ["x", "min", "max"], cases=("clip",), scalars=True)
+_CLIPS = [
+    case((2, 3), -1.0, 1.0, kinds="f"),
+    case((2, 3), 2, 5, kinds="i"),
+    case((3, 4), Operand((4,), Domain(-3.0, -1.0)), Operand((), Domain(1.0, 3.0)), kinds="f"),
+    case((3,), None, Operand((3,)), kinds="f"),
+    case((3,), Operand((1,)), None, kinds="f"),
+    case((), None, None, kinds="if"),
+    case((0,), -1.0, None, kinds="f"),
+]
+
+
+@composite("clip", "x, /, min=None, max=None", ["x", "min", "max"], cases=_CLIPS, scalars=True)
 def clip(xp: Any, x: Any, min: Any = None, max: Any = None) -> Any:
     """Limit values; the derivative passes where min <= x <= max, and to the bound elsewhere."""
     if min is not None:
@@ -203,3 +238,4 @@ bitwise_right_shift = elementwise("bitwise_right_shift", nin=2, operators=("__rs
 
 # --- beyond the standard ----------------------------------------------------------------------------------------------------------------------------
 stop_gradient = elementwise("stop_gradient", None)
+stop_gradient.cases = [case(Operand((2, 3), kind=k), kinds=k) for k in "fc"]  # of a kind of their own: nothing moves

@@ -16,6 +16,7 @@ from agnostic_ad.families import broadcast_shapes, composite, linear, normalize_
 from agnostic_ad.levels import Array, check_alive, deepest, device_of, inexact, lift_to
 from agnostic_ad.namespaces import COMPLEX, ShapeDtype, lookup
 from agnostic_ad.op import Op
+from agnostic_ad.samples import case, integers
 
 
 # --- basic keys -----------------------------------------------------------------------------------------------------------------------
@@ -56,18 +57,28 @@ getitem = linear(
     batch=lambda xp, size, args, batched, params: xp.getitem(args[0], key=(slice(None), *params["key"])),
     abstract=lambda xp, args, params: ShapeDtype(_basic_shape(args[0].shape, params["key"]), args[0].dtype),
     accumulate=_getitem_accumulate,
-    cases=(
-        "calls",
-        [((3, 4), {"key": (1, ...)}), ((3, 4), {"key": (slice(None, None, -2), None, 1)}), ((4,), {"key": (..., None)}), ((), {"key": ()})],
-    ),
+    cases=[
+        case((3, 4), key=(1, ...)),
+        case((3, 4), key=(slice(None, None, -2), None, 1)),
+        case((4,), key=(..., None)),
+        case((4,), key=(slice(3, 3),)),
+        case((), key=()),
+        case((2, 3, 2), key=(..., slice(-1, None), -1)),
+    ],
 )
 scatter = linear(
     "scatter",
     "x, /, key, shape",
     lambda xp, ct, key: xp.getitem(ct, key=key),
-    batch=lambda xp, size, args, batched, params: xp.scatter(args[0], key=(slice(None), *params["key"]), shape=(size, *params["shape"])),
+    batch=lambda xp, size, args, batched, params: xp.scatter(
+        args[0], key=(slice(None), *params["key"]), shape=(size, *params["shape"])
+    ),
     abstract=lambda xp, args, params: ShapeDtype(tuple(params["shape"]), args[0].dtype),
-    cases=("calls", [((4,), {"key": (1, ...), "shape": (3, 4)}), ((2,), {"key": (slice(None, None, -2),), "shape": (4,)})]),
+    cases=[
+        case((4,), key=(1, ...), shape=(3, 4)),
+        case((2,), key=(slice(None, None, -2),), shape=(4,)),
+        case((0,), key=(slice(0),), shape=(2,)),
+    ],
 )
 
 
@@ -95,7 +106,12 @@ setitem = Op(
     ),
     batch=_setitem_batch,
     abstract=lambda xp, args, params: ShapeDtype(args[0].shape, args[0].dtype),
-    cases=("pairs", [((3, 4), (4,), {"key": (1, ...)}), ((3, 4), (), {"key": (slice(None, None, 2), -1)}), ((4,), (2,), {"key": (slice(1, 3),)})]),
+    cases=[
+        case((3, 4), (4,), key=(1, ...)),
+        case((3, 4), (), key=(slice(None, None, 2), -1)),
+        case((4,), (2,), key=(slice(2, 0, -1),)),
+        case((), (), key=()),
+    ],
 )
 
 
@@ -146,7 +162,12 @@ gather = linear(
     transpose=lambda xp, ct, indices, axis, x_shape: xp.scatter_add(ct, indices, size=x_shape[axis], axis=axis),
     batch=_gather_batch,
     abstract=lambda xp, args, params: ShapeDtype(_along(args[0].shape, params["axis"], args[1].shape[0]), args[0].dtype),
-    cases=("indexed", [((4, 3), 5, {"axis": 0}), ((2, 4), 3, {"axis": 1}), ((4,), 0, {})]),
+    cases=[
+        case((4, 3), integers((5,), -4, 3), axis=0),
+        case((2, 4), integers((3,), 0, 3), axis=1),
+        case((4,), integers((0,), 0, 3)),
+        case((4,), integers((1,), 0, 3), axis=-1),
+    ],
 )
 scatter_add = linear(
     "scatter_add",
@@ -155,11 +176,24 @@ scatter_add = linear(
     transpose=lambda xp, ct, indices, axis: xp.gather(ct, indices, axis=axis),
     batch=_scatter_batch,
     abstract=lambda xp, args, params: ShapeDtype(_along(args[0].shape, params["axis"], params["size"]), args[0].dtype),
-    cases=("scattered", [((5, 3), {"size": 4, "axis": 0}), ((2, 3), {"size": 4, "axis": 1}), ((0,), {"size": 2})]),
+    cases=[
+        case((5, 3), integers((5,), -4, 3), size=4, kinds="ifc"),
+        case((2, 3), integers((3,), 0, 3), size=4, axis=1, kinds="fc"),
+        case((3,), integers((3,), 0, 1), size=2, axis=-1, kinds="f"),
+        case((0,), integers((0,), 0, 1), size=2, kinds="f"),
+    ],
 )
 
 
-@composite("take", "x, indices, /, *, axis=None", ["x", "indices"], cases=("indexed", [((4, 3), 5, {"axis": 0}), ((2, 4), 3, {"axis": -1}), ((4,), 2, {})]))
+_TAKES = [
+    case((4, 3), integers((5,), 0, 3), axis=0),
+    case((2, 4), integers((3,), 0, 3), axis=-1),
+    case((4,), integers((2,), 0, 3)),
+    case((4,), integers((0,), 0, 3)),
+]
+
+
+@composite("take", "x, indices, /, *, axis=None", ["x", "indices"], cases=_TAKES)
 def take(xp: Any, x: Any, indices: Any, *, axis: Any = None) -> Any:
     """Take slices by integer index; an array of indices of any shape takes the axis' place."""
     if axis is None:
@@ -169,7 +203,14 @@ def take(xp: Any, x: Any, indices: Any, *, axis: Any = None) -> Any:
     return y if indices.ndim == 1 else xp.reshape(y, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
-@composite("take_along_axis", "x, indices, /, *, axis=-1", ["x", "indices"], cases=("along", [((3, 4), (3, 2), {}), ((3, 4), (5, 4), {"axis": 0})]))
+_ALONG = [
+    case((3, 4), integers((3, 2), 0, 3)),
+    case((3, 4), integers((5, 4), 0, 2), axis=0),
+    case((2, 4), integers((2, 0), 0, 3), axis=-1),
+]
+
+
+@composite("take_along_axis", "x, indices, /, *, axis=-1", ["x", "indices"], cases=_ALONG)
 def take_along_axis(xp: Any, x: Any, indices: Any, *, axis: int = -1) -> Any:
     """Take one element along an axis for each index."""
     axis = normalize_axis(axis, x.ndim, "take_along_axis")
@@ -196,7 +237,15 @@ def _last_writers(xp: Any, indices: Any) -> Any:
     return xp.take(last, xp.argsort(order, stable=True))
 
 
-@composite("put", "x, indices, value, /", ["x", "indices", "value"], cases=("put", [((4, 3), 3), ((5,), 6)]))
+_PUTS = [
+    case((4, 3), integers((3,), -4, 3), (3, 3)),
+    case((5,), integers((6,), 0, 4), (6,)),
+    case((5,), integers((2,), 0, 4), ()),
+    case((2, 2), integers((0,), 0, 1), (0, 2)),
+]
+
+
+@composite("put", "x, indices, value, /", ["x", "indices", "value"], cases=_PUTS)
 def put(xp: Any, x: Any, indices: Any, value: Any) -> Any:
     """Give ``x`` with rows replaced; of several for one index, the last stays, on every backend."""
     size, rest = x.shape[0], (1,) * (x.ndim - 1)
@@ -216,7 +265,11 @@ def normalize_key(key: Any) -> tuple[tuple[Any, ...], bool]:
     basic = True
     for k in key:
         if k is None or k is Ellipsis or isinstance(k, slice):
-            out.append(slice(*(None if e is None else operator.index(e) for e in (k.start, k.stop, k.step))) if isinstance(k, slice) else k)
+            out.append(
+                slice(*(None if e is None else operator.index(e) for e in (k.start, k.stop, k.step)))
+                if isinstance(k, slice)
+                else k
+            )
         elif isinstance(k, int) and not isinstance(k, bool):
             out.append(k)
         elif isinstance(k, Array) or lookup(k) is not None:
@@ -264,7 +317,9 @@ def _index_arrays(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
             if kind == "b":
                 shape = tuple(k.shape)
                 if shape != tuple(x.shape[axis : axis + len(shape)]):
-                    raise IndexError(f"a mask of shape {shape} does not fit the axes {tuple(x.shape[axis : axis + len(shape)])} that it indexes")
+                    raise IndexError(
+                        f"a mask of shape {shape} does not fit the axes {tuple(x.shape[axis : axis + len(shape)])} that it indexes"
+                    )
                 out.extend(xp.nonzero(k))
                 axis += len(shape)
                 continue
@@ -328,7 +383,7 @@ def _plan(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[
 def _checked(xp: Any, k: Any, size: Any, axis: int) -> Any:
     raw = k
     while isinstance(raw, Array) and hasattr(raw, "data"):
-        raw = raw.data
+        raw = raw.payload
     backend = lookup(raw)
     if backend is not None and backend.checks_bounds:
         low, high = raw < -size, raw >= size
@@ -413,4 +468,3 @@ def _assigned(xp: Any, x: Any, key: tuple[Any, ...], value: Any, basic: bool) ->
 
 Array.__getitem__ = index  # type: ignore[method-assign]
 Array.__setitem__ = assign  # type: ignore[attr-defined]
-

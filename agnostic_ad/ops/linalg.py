@@ -8,6 +8,7 @@ from typing import Any
 from agnostic_ad.families import broadcast_shapes, composite, normalize_axis, result_dtype, sum_to_shape
 from agnostic_ad.namespaces import COMPLEX, ShapeDtype
 from agnostic_ad.op import Op
+from agnostic_ad.samples import case, strided
 
 
 def _adjoint(xp: Any, x: Any) -> Any:
@@ -48,7 +49,8 @@ def _matmul_batch(xp: Any, size: Any, args: tuple[Any, ...], batched: tuple[bool
         b = xp.expand_dims(b, axis=b.ndim)
     ndim = max(a.ndim - batched[0], b.ndim - batched[1])
     a, b = (
-        xp.reshape(x, (size, *(1,) * (ndim + 1 - x.ndim), *x.shape[1:])) if f and x.ndim <= ndim else x for x, f in ((a, batched[0]), (b, batched[1]))
+        xp.reshape(x, (size, *(1,) * (ndim + 1 - x.ndim), *x.shape[1:])) if f and x.ndim <= ndim else x
+        for x, f in ((a, batched[0]), (b, batched[1]))
     )
     y = xp.matmul(a, b)
     if vectors[1]:
@@ -76,11 +78,22 @@ matmul = Op(
     batch=_matmul_batch,
     abstract=_matmul_abstract,
     operators=("__matmul__", "__rmatmul__"),
-    cases=("pairs", [((2, 3), (3, 4)), ((3,), (3,)), ((3,), (3, 2)), ((2, 3), (3,)), ((4, 2, 3), (3, 2)), ((2, 1, 2, 3), (4, 3, 2)), ((3,), (2, 3, 2))]),
+    cases=[
+        case((2, 3), (3, 4), kinds="ifc"),
+        case((3,), (3,), kinds="fc"),
+        case((3,), (3, 2), kinds="fc"),
+        case((2, 3), (3,), kinds="fc"),
+        case((4, 2, 3), (3, 2), kinds="fc"),
+        case((2, 1, 2, 3), (4, 3, 2), kinds="f"),
+        case((3,), (2, 3, 2), kinds="f"),
+        case((2, 3, 2), (2,), kinds="f"),
+        case((2, 0), (0, 3), kinds="f"),
+        case(strided((2, 2)), (2, 2), kinds="f"),
+    ],
 )
 
 
-@composite("matrix_transpose", "x, /", ["x"], cases=("calls", [((2, 3), {}), ((2, 3, 4), {})]))
+@composite("matrix_transpose", "x, /", ["x"], cases=[case((2, 3)), case((2, 3, 4)), case((0, 2))])
 def matrix_transpose(xp: Any, x: Any) -> Any:
     """Swap the last two axes."""
     if x.ndim < 2:
@@ -88,10 +101,16 @@ def matrix_transpose(xp: Any, x: Any) -> Any:
     return xp.permute_dims(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
-_TENSORDOTS = [((2, 3), (3, 4), {"axes": 1}), ((2, 3), (2, 3), {}), ((2, 3), (4,), {"axes": 0}), ((2, 3, 4), (4, 2), {"axes": ((0, -1), (1, 0))})]
+_TENSORDOTS = [
+    case((2, 3), (3, 4), kinds="ifc", axes=1),
+    case((2, 3), (2, 3), kinds="fc"),
+    case((2, 3), (4,), kinds="f", axes=0),
+    case((2, 3, 4), (4, 2), kinds="f", axes=((0, -1), (1, 0))),
+    case((), (2,), kinds="f", axes=0),
+]
 
 
-@composite("tensordot", "x1, x2, /, *, axes=2", ["x1", "x2"], cases=("pairs", _TENSORDOTS))
+@composite("tensordot", "x1, x2, /, *, axes=2", ["x1", "x2"], cases=_TENSORDOTS)
 def tensordot(xp: Any, x1: Any, x2: Any, *, axes: Any = 2) -> Any:
     """Sum the products over pairs of axes."""
     if isinstance(axes, int):
@@ -111,7 +130,15 @@ def tensordot(xp: Any, x1: Any, x2: Any, *, axes: Any = 2) -> Any:
     return xp.reshape(xp.matmul(a, b), shape)
 
 
-@composite("vecdot", "x1, x2, /, *, axis=-1", ["x1", "x2"], cases=("pairs", [((2, 3), (2, 3), {}), ((2, 3), (2, 1), {"axis": -2}), ((3,), (2, 3), {})]))
+_VECDOTS = [
+    case((2, 3), (2, 3), kinds="ifc"),
+    case((2, 3), (2, 1), kinds="f", axis=-2),
+    case((3,), (2, 3), kinds="fc"),
+    case((0,), (0,), kinds="f"),
+]
+
+
+@composite("vecdot", "x1, x2, /, *, axis=-1", ["x1", "x2"], cases=_VECDOTS)
 def vecdot(xp: Any, x1: Any, x2: Any, *, axis: int = -1) -> Any:
     """Sum the products along an axis; the first operand is conjugated."""
     return xp.sum((xp.conj(x1) if x1.dtype in COMPLEX else x1) * x2, axis=axis)

@@ -11,6 +11,7 @@ from agnostic_ad.families import broadcast_shapes, composite, linear, normalize_
 from agnostic_ad.levels import device_of
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
+from agnostic_ad.samples import case, integers, strided
 
 
 def _sizes(shape: Any) -> tuple[Any, ...]:
@@ -37,7 +38,13 @@ reshape = linear(
     prepare=_reshape_prepare,
     batch=lambda xp, size, args, batched, params: xp.reshape(args[0], (size, *params["shape"])),
     abstract=lambda xp, args, params: ShapeDtype(params["shape"], args[0].dtype),
-    cases=("calls", [((3, 4), {"shape": (2, 6)}), ((2, 3), {"shape": (-1,)}), ((), {"shape": (1, 1)}), ((0, 3), {"shape": (3, 0)})]),
+    cases=[
+        case((3, 4), shape=(2, 6)),
+        case((2, 3), shape=(-1,)),
+        case((), shape=(1, 1)),
+        case((0, 3), shape=(3, 0)),
+        case(strided((2, 2)), shape=(4,)),
+    ],
 )
 
 
@@ -61,7 +68,7 @@ permute_dims = linear(
     prepare=_permute_prepare,
     batch=lambda xp, size, args, batched, params: xp.permute_dims(args[0], (0, *(a + 1 for a in params["axes"]))),
     abstract=lambda xp, args, params: ShapeDtype(tuple(args[0].shape[a] for a in params["axes"]), args[0].dtype),
-    cases=("calls", [((2, 3, 4), {"axes": (2, 0, 1)}), ((2, 3), {"axes": (-1, 0)}), ((), {"axes": ()})]),
+    cases=[case((2, 3, 4), axes=(2, 0, 1)), case((2, 3), axes=(-1, 0)), case((), axes=()), case((0, 2), axes=(1, 0))],
 )
 
 
@@ -79,7 +86,7 @@ broadcast_to = linear(
     prepare=lambda args, params: (args, {"shape": _sizes(params["shape"])}),
     batch=_broadcast_batch,
     abstract=lambda xp, args, params: ShapeDtype(broadcast_shapes(args[0].shape, params["shape"]), args[0].dtype),
-    cases=("calls", [((3, 1), {"shape": (2, 3, 4)}), ((), {"shape": (2, 2)}), ((1,), {"shape": (0,)}), ((2,), {"shape": (2,)})]),
+    cases=[case((3, 1), shape=(2, 3, 4)), case((), shape=(2, 2)), case((1,), shape=(0,)), case((2,), shape=(2,))],
 )
 
 
@@ -91,7 +98,14 @@ flip = linear(
     prepare=lambda args, params: (args, {"axis": normalize_axes(params["axis"], len(args[0].shape), "flip")}),
     batch=lambda xp, size, args, batched, params: xp.flip(args[0], axis=tuple(a + 1 for a in params["axis"])),
     abstract=lambda xp, args, params: ShapeDtype(args[0].shape, args[0].dtype),
-    cases=("calls", [((2, 3), {}), ((2, 3), {"axis": -1}), ((2, 3, 2), {"axis": (0, 2)}), ((), {})]),
+    cases=[
+        case((2, 3)),
+        case((2, 3), axis=-1),
+        case((2, 3, 2), axis=(0, 2)),
+        case(()),
+        case((2,), axis=()),
+        case((0, 2), axis=0),
+    ],
 )
 
 
@@ -139,12 +153,18 @@ concat = Op(
     prepare=_concat_prepare,
     batch=_concat_batch,
     abstract=_concat_abstract,
-    cases=("sequence", [([(2, 3), (1, 3)], {}), ([(2, 3), (2, 1)], {"axis": -1}), ([(2, 3), (2,)], {"axis": None}), ([(3,)], {})]),
+    cases=[
+        case((2, 3), (1, 3)),
+        case((2, 3), (2, 1), axis=-1),
+        case((2, 3), (2,), axis=None),
+        case((3,)),
+        case((0, 2), (1, 2), (0, 2)),
+    ],
 )
 
 
 # --- made of the above --------------------------------------------------------------------------------------------------------------------
-@composite("expand_dims", "x, /, axis=0", ["x"], cases=("calls", [((2, 3), {"axis": 1}), ((2,), {"axis": (0, -1)}), ((), {"axis": 0})]))
+@composite("expand_dims", "x, /, axis=0", ["x"], cases=[case((2, 3), axis=1), case((2,), axis=(0, -1)), case((), axis=0)])
 def expand_dims(xp: Any, x: Any, axis: Any = 0) -> Any:
     """Insert axes of size 1."""
     axes = normalize_axes(_sizes(axis), x.ndim + len(_sizes(axis)), "expand_dims")
@@ -152,7 +172,7 @@ def expand_dims(xp: Any, x: Any, axis: Any = 0) -> Any:
     return xp.reshape(x, tuple(1 if i in axes else next(sizes) for i in range(x.ndim + len(axes))))
 
 
-@composite("squeeze", "x, /, axis", ["x"], cases=("calls", [((2, 1, 3), {"axis": 1}), ((1, 2, 1), {"axis": (0, -1)})]))
+@composite("squeeze", "x, /, axis", ["x"], cases=[case((2, 1, 3), axis=1), case((1, 2, 1), axis=(0, -1)), case((2,), axis=())])
 def squeeze(xp: Any, x: Any, axis: Any) -> Any:
     """Remove axes of size 1."""
     axes = normalize_axes(axis, x.ndim, "squeeze")
@@ -161,7 +181,12 @@ def squeeze(xp: Any, x: Any, axis: Any) -> Any:
     return xp.reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 
-@composite("moveaxis", "x, source, destination, /", ["x"], cases=("calls", [((2, 3, 4), {"source": 0, "destination": -1})]))
+@composite(
+    "moveaxis",
+    "x, source, destination, /",
+    ["x"],
+    cases=[case((2, 3, 4), source=0, destination=-1), case((2, 3, 2), source=(0, -1), destination=(1, 0))],
+)
 def moveaxis(xp: Any, x: Any, source: Any, destination: Any) -> Any:
     """Move axes to new places."""
     sources, places = (normalize_axes(_sizes(a), x.ndim, "moveaxis") for a in (source, destination))
@@ -173,10 +198,16 @@ def moveaxis(xp: Any, x: Any, source: Any, destination: Any) -> Any:
     return xp.permute_dims(x, tuple(order))
 
 
-_ROLLS = [((4,), {"shift": 1}), ((2, 3), {"shift": -4}), ((2, 3), {"shift": 1, "axis": 1}), ((2, 3), {"shift": (1, 2), "axis": (0, 1)})]
+_ROLLS = [
+    case((4,), shift=1),
+    case((2, 3), shift=-4),
+    case((2, 3), shift=1, axis=-1),
+    case((2, 3), shift=(1, 2), axis=(0, 1)),
+    case((0, 2), shift=1, axis=0),
+]
 
 
-@composite("roll", "x, /, shift, *, axis=None", ["x"], cases=("calls", _ROLLS))
+@composite("roll", "x, /, shift, *, axis=None", ["x"], cases=_ROLLS)
 def roll(xp: Any, x: Any, shift: Any, *, axis: Any = None) -> Any:
     """Shift elements along axes, round the end."""
     if axis is None:
@@ -195,7 +226,7 @@ def roll(xp: Any, x: Any, shift: Any, *, axis: Any = None) -> Any:
 
 
 @composite(
-    "stack", "arrays, /, *, axis=0", ["*arrays"], cases=("sequence", [([(2, 3), (2, 3)], {"axis": 1}), ([(3,), (3,)], {"axis": -1}), ([()], {})])
+    "stack", "arrays, /, *, axis=0", ["*arrays"], cases=[case((2, 3), (2, 3), axis=1), case((3,), (3,), axis=-1), case(())]
 )
 def stack(xp: Any, arrays: Any, *, axis: int = 0) -> Any:
     """Join arrays along a new axis."""
@@ -206,14 +237,24 @@ def stack(xp: Any, arrays: Any, *, axis: int = 0) -> Any:
     return xp.concat([xp.expand_dims(a, axis=axis) for a in arrays], axis=axis)
 
 
-@composite("unstack", "x, /, *, axis=0", ["x"], cases=("calls", [((2, 3), {}), ((2, 3), {"axis": -1})]))
+@composite("unstack", "x, /, *, axis=0", ["x"], cases=[case((2, 3)), case((2, 3), axis=-1), case((1,)), case((2, 0), axis=0)])
 def unstack(xp: Any, x: Any, *, axis: int = 0) -> tuple[Any, ...]:
     """Split into the slices along an axis."""
     before = (slice(None),) * normalize_axis(axis, x.ndim, "unstack")
     return tuple(x[(*before, i, ...)] for i in range(x.shape[len(before)]))
 
 
-@composite("tile", "x, repetitions, /", ["x"], cases=("calls", [((2, 3), {"repetitions": (2, 1)}), ((3,), {"repetitions": (2, 2)})]))
+@composite(
+    "tile",
+    "x, repetitions, /",
+    ["x"],
+    cases=[
+        case((2, 3), repetitions=(2, 1)),
+        case((3,), repetitions=(2, 2)),
+        case((2, 3), repetitions=(2,)),
+        case((2,), repetitions=(0,)),
+    ],
+)
 def tile(xp: Any, x: Any, repetitions: Any) -> Any:
     """Repeat the whole array along axes."""
     times = _sizes(repetitions)
@@ -228,7 +269,13 @@ def tile(xp: Any, x: Any, repetitions: Any) -> Any:
     "repeat",
     "x, repeats, /, *, axis=None",
     ["x", "repeats"],
-    cases=("calls", [((2, 3), {"repeats": 2}), ((2, 3), {"repeats": 3, "axis": 1}), ((), {"repeats": 2})]),
+    cases=[
+        case((2, 3), 2),
+        case((2, 3), 3, axis=1),
+        case((), 2),
+        case((2, 3), integers((3,), 0, 3), axis=-1, dynamic=True),
+        case((2, 3), 0, axis=0),
+    ],
 )
 def repeat(xp: Any, x: Any, repeats: Any, *, axis: Any = None) -> Any:
     """Repeat each element, the same number of times or each its own."""
@@ -239,19 +286,26 @@ def repeat(xp: Any, x: Any, repeats: Any, *, axis: Any = None) -> Any:
     if isinstance(repeats, int):
         x = xp.broadcast_to(xp.expand_dims(x, axis=axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :]))
         return xp.reshape(x, (*x.shape[:axis], size * repeats, *x.shape[axis + 2 :]))
-    counts = [int(n) for n in xp.broadcast_to(repeats, (size,)).tolist()] if not isinstance(repeats, tuple | list) else list(repeats)
+    counts = (
+        [int(n) for n in xp.broadcast_to(repeats, (size,)).tolist()] if not isinstance(repeats, tuple | list) else list(repeats)
+    )
     where = [i for i, n in enumerate(counts) for _ in range(n)]
     return xp.take(x, xp.asarray(where, dtype=xp.int64, device=device_of(x)), axis=axis)
 
 
-@composite("broadcast_arrays", "*arrays", ["*arrays"], cases=("sequence", [([(2, 1), (3,)], {}), ([(), (2,)], {})]))
+@composite("broadcast_arrays", "*arrays", ["*arrays"], cases=[case((2, 1), (3,)), case((), (2,)), case((0,), (1,)), case((2,))])
 def broadcast_arrays(xp: Any, *arrays: Any) -> tuple[Any, ...]:
     """Broadcast arrays against each other."""
     shape = broadcast_shapes(*(tuple(a.shape) for a in arrays))
     return tuple(xp.broadcast_to(a, shape) for a in arrays)
 
 
-@composite("meshgrid", "*arrays, indexing='xy'", ["*arrays"], cases=("sequence", [([(2,), (3,)], {}), ([(2,), (3,)], {"indexing": "ij"})]))
+@composite(
+    "meshgrid",
+    "*arrays, indexing='xy'",
+    ["*arrays"],
+    cases=[case((2,), (3,)), case((2,), (3,), indexing="ij"), case((2,), (1,), (3,)), case((2,))],
+)
 def meshgrid(xp: Any, *arrays: Any, indexing: str = "xy") -> tuple[Any, ...]:
     """Give coordinate arrays from coordinate vectors."""
     if indexing not in ("xy", "ij"):
@@ -278,13 +332,13 @@ def _triangle(xp: Any, x: Any, k: int, lower: bool) -> Any:
     return xp.where(keep, x, xp.zeros_like(x))
 
 
-@composite("tril", "x, /, *, k=0", ["x"], cases=("calls", [((3, 3), {}), ((2, 3, 4), {"k": 1})]))
+@composite("tril", "x, /, *, k=0", ["x"], cases=[case((3, 3)), case((2, 3, 4), k=1), case((0, 2))])
 def tril(xp: Any, x: Any, *, k: int = 0) -> Any:
     """Keep the lower triangle."""
     return _triangle(xp, x, k, lower=True)
 
 
-@composite("triu", "x, /, *, k=0", ["x"], cases=("calls", [((3, 3), {}), ((2, 3, 4), {"k": -1})]))
+@composite("triu", "x, /, *, k=0", ["x"], cases=[case((3, 3)), case((2, 3, 4), k=-1), case((0, 2))])
 def triu(xp: Any, x: Any, *, k: int = 0) -> Any:
     """Keep the upper triangle."""
     return _triangle(xp, x, k, lower=False)

@@ -33,6 +33,8 @@ def reflected(call: Callable[..., Any]) -> Callable[..., Any]:
 def _in_place(call: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any, other: Any, /) -> Any:
         result = call(self, other)
+        if result is NotImplemented:
+            return result
         if tuple(result.shape) != tuple(self.shape):
             raise ValueError(f"an in-place operation cannot change shape {tuple(self.shape)} to {tuple(result.shape)}")
         if result.dtype != self.dtype:
@@ -52,22 +54,30 @@ def _in_place(call: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def install_operators(cls: type[Array], call_of: Callable[[Op], Callable[..., Any]]) -> None:
-    """Put the table's operators on a class of arrays."""
+def install_operators(cls: type[Array], form: Callable[[Op, Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Put the table's operators on a class of arrays.
+
+    Parameters
+    ----------
+    cls : type
+        `Array`, or a subclass with a quicker form.
+    form : callable
+        ``(op, general function) -> function``.
+    """
     for op in TABLE.values():
         for name in op.operators:
-            call = call_of(op)
             if len(op.arrays) == 1:
-                setattr(cls, name, lambda self, _call=call: _call(self))
+                setattr(cls, name, form(op, op.call))
             elif name.startswith("__r") and name != "__rshift__":
-                setattr(cls, name, guarded(reflected(call)))
+                setattr(cls, name, guarded(reflected(form(op, op.call))))
             else:
-                setattr(cls, name, guarded(call))
-                if op.differentiable or op.name.startswith(("bitwise", "floor", "remainder")):
+                call = form(op, guarded(op.call))
+                setattr(cls, name, call)
+                if op.differentiable or op.name.startswith("bitwise"):
                     setattr(cls, f"__i{name[2:]}", _in_place(call))
 
 
-install_operators(Array, lambda op: op.call)
+install_operators(Array, lambda op, call: call)
 
 
 # --- methods -------------------------------------------------------------------------------------------------------------------------------
@@ -81,7 +91,9 @@ def _axes(axis: Any, dim: Any) -> Any:
 
 
 def _reducing(name: str) -> Callable[..., Any]:
-    def method(self: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False, **options: Any) -> Any:
+    def method(
+        self: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False, **options: Any
+    ) -> Any:
         return getattr(_xp(self), name)(self, axis=_axes(axis, dim), keepdims=keepdims or keepdim, **options)
 
     method.__name__, method.__doc__ = name, f"Apply ``xp.{name}`` over ``axis`` (or ``dim``)."
@@ -97,7 +109,9 @@ def _unary(name: str, function: str = "") -> Callable[..., Any]:
 
 
 def _spread(name: str) -> Callable[..., Any]:
-    def method(self: Any, axis: Any = None, ddof: float = 0.0, keepdims: bool = False, *, correction: Any = None, dim: Any = None) -> Any:
+    def method(
+        self: Any, axis: Any = None, ddof: float = 0.0, keepdims: bool = False, *, correction: Any = None, dim: Any = None
+    ) -> Any:
         given = ddof if correction is None else correction
         return getattr(_xp(self), name)(self, axis=_axes(axis, dim), correction=float(given), keepdims=keepdims)
 

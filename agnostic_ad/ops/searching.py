@@ -8,6 +8,7 @@ from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.families import broadcast_shapes, elementwise, reduction, result_dtype
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
+from agnostic_ad.samples import Operand, case, integers
 
 where = elementwise(
     "where",
@@ -34,12 +35,23 @@ def _counted_by_data(what: str) -> Any:
     return refuse
 
 
-nonzero = Op("nonzero", "x, /", ["x"], batch=_counted_by_data("nonzero"), abstract=_counted_by_data("nonzero"), cases=("calls", [((2, 3), {})]))
+nonzero = Op(
+    "nonzero",
+    "x, /",
+    ["x"],
+    batch=_counted_by_data("nonzero"),
+    abstract=_counted_by_data("nonzero"),
+    cases=[case((2, 3), dynamic=True), case((3,), dynamic=True), case((0,), dynamic=True)],
+)
 searchsorted = Op(
     "searchsorted",
     "x1, x2, /, *, side='left', sorter=None",
     ["x1", "x2", "sorter"],
     scalars=True,
     abstract=lambda xp, args, params: ShapeDtype(args[1].shape, xp.default("indexing")),
-    cases=("searchsorted",),
+    cases=[
+        case(Operand((1,)), (2, 3), None, kinds="if"),
+        case(Operand((0,)), (2,), None, kinds="f", side="right"),
+        case((4,), (3,), integers((4,), 0, 0), kinds="f"),
+    ],
 )

@@ -12,9 +12,12 @@ from typing import Any
 from agnostic_ad.families import accumulator, composite, linear, normalize_axes, normalize_axis, reduction
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
+from agnostic_ad.samples import case, reduction_cases, strided
 
 _SUM = "x, /, *, axis=None, dtype=None, keepdims=False"
 _VAR = "x, /, *, axis=None, correction=0.0, keepdims=False"
+_WIDER = [case((2, 3), kinds="if", axis=1, dtype="float64"), case((2,), kinds="c", dtype="complex128")]
+_CORRECTED = [case((3, 4), kinds="f", axis=1, correction=1.0), case((4,), kinds="f", correction=1)]
 
 
 def _count(shape: tuple[Any, ...], axis: tuple[int, ...]) -> Any:
@@ -36,15 +39,24 @@ def _std_partial(xp: Any, x: Any, y: Any, axis: tuple[int, ...], correction: Any
     return xp.where(zero, xp.zeros_like(centred), centred / xp.where(zero, xp.ones_like(y), y))
 
 
-sum = reduction("sum", 1, signature=_SUM, result="sum", kinds="ifc", down="xp.sum(ct, axis=axis, dtype=dtype, keepdims=keepdims)")
+sum = reduction(
+    "sum",
+    1,
+    signature=_SUM,
+    result="sum",
+    kinds="ifc",
+    empty=True,
+    cases=_WIDER,
+    down="xp.sum(ct, axis=axis, dtype=dtype, keepdims=keepdims)",
+)
 mean = reduction("mean", lambda x_shape, axis: 1 / max_1(_count(x_shape, axis)), down="xp.mean(ct, axis=axis, keepdims=keepdims)")
 max = reduction("max", _ties, kinds="if")
 min = reduction("min", _ties, kinds="if")
-var = reduction("var", _var_partial, signature=_VAR, kinds="f")
-std = reduction("std", _std_partial, signature=_VAR, kinds="f")
-all = reduction("all", result="bool", kinds="bif")
-any = reduction("any", result="bool", kinds="bif")
-count_nonzero = reduction("count_nonzero", result="index", kinds="if")
+var = reduction("var", _var_partial, signature=_VAR, kinds="f", cases=_CORRECTED)
+std = reduction("std", _std_partial, signature=_VAR, kinds="f", cases=_CORRECTED)
+all = reduction("all", result="bool", kinds="bif", empty=True)
+any = reduction("any", result="bool", kinds="bif", empty=True)
+count_nonzero = reduction("count_nonzero", result="index", kinds="bif", empty=True)
 
 
 def max_1(n: Any) -> Any:
@@ -52,7 +64,7 @@ def max_1(n: Any) -> Any:
     return n or 1
 
 
-@composite("prod", _SUM, ["x"], cases=("reduction", False, (0.3, 2.0), "fc"))
+@composite("prod", _SUM, ["x"], cases=[*reduction_cases((0.3, 2.0), "ifc"), *_WIDER])
 def prod(xp: Any, x: Any, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """Multiply along axes, as a balanced tree."""
     x = xp.astype(x, accumulator(xp.backend, x.dtype, dtype), copy=False)
@@ -95,10 +107,19 @@ def _scan_transpose(xp: Any, ct: Any, axis: Any, include_initial: bool) -> Any:
 
 
 _SCAN = "x, /, *, axis=None, dtype=None, include_initial=False"
-cumulative_sum: Op = linear("cumulative_sum", _SCAN, _scan_transpose, batch=_scan_batch, abstract=_scan_abstract, cases=("scan",))
+_SCANS = [
+    case((4,), kinds="ifc"),
+    case((2, 3), kinds="ifc", axis=-1, include_initial=True),
+    case((3, 2), kinds="f", axis=0),
+    case((0,), kinds="f", include_initial=True),
+    case((2, 0), kinds="f", axis=1),
+    case((2, 3), kinds="f", axis=1, dtype="float64"),
+    case(strided((3,)), kinds="fc"),
+]
+cumulative_sum: Op = linear("cumulative_sum", _SCAN, _scan_transpose, batch=_scan_batch, abstract=_scan_abstract, cases=_SCANS)
 
 
-@composite("cumulative_prod", _SCAN, ["x"], cases=("scan",))
+@composite("cumulative_prod", _SCAN, ["x"], cases=_SCANS)
 def cumulative_prod(xp: Any, x: Any, *, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Any:
     """Multiply cumulatively, in log2(n) steps."""
     axis = _scan_axis("cumulative_prod", axis, x.ndim)
@@ -115,7 +136,16 @@ def cumulative_prod(xp: Any, x: Any, *, axis: Any = None, dtype: Any = None, inc
     return x
 
 
-@composite("diff", "x, /, *, axis=-1, n=1, prepend=None, append=None", ["x", "prepend", "append"], cases=("diff",))
+_DIFFS = [
+    case((2, 4), None, None, kinds="ifc"),
+    case((4, 2), None, None, kinds="f", axis=0, n=2),
+    case((2, 3), (2, 1), (2, 2), kinds="fc"),
+    case((3,), None, (1,), kinds="f", n=2),
+    case((1,), None, None, kinds="f"),
+]
+
+
+@composite("diff", "x, /, *, axis=-1, n=1, prepend=None, append=None", ["x", "prepend", "append"], cases=_DIFFS)
 def diff(xp: Any, x: Any, prepend: Any = None, append: Any = None, *, axis: int = -1, n: int = 1) -> Any:
     """Take differences of neighbours, ``n`` times."""
     axis = normalize_axis(axis, x.ndim, "diff")
