@@ -6,25 +6,50 @@ transform functions. Everything nests.
 
 from agnostic_ad import backends, fast, graph, ops, trees
 from agnostic_ad.checking import check_grads
+from agnostic_ad.config import defaults
 from agnostic_ad.custom import Function, checkpoint, custom_jvp, custom_vjp
+from agnostic_ad.jacobians import hessian, hvp, jacfwd, jacobian, jacrev
+from agnostic_ad.mapping import vmap
 from agnostic_ad.modes import detect_anomaly, enable_grad, escapes, is_grad_enabled, no_grad, set_grad_enabled
+from agnostic_ad.random import Generator, manual_seed
 from agnostic_ad.reverse import Variable
-from agnostic_ad.transforms import (
-    differentiable,
-    grad,
-    gradients,
-    hessian,
-    hvp,
-    jacfwd,
-    jacobian,
-    jacrev,
-    jvp,
-    linearize,
-    namespace,
-    stop_gradient,
-    value_and_grad,
-    vjp,
-    vmap,
-)
+from agnostic_ad.transforms import differentiable, grad, gradients, jvp, linearize, namespace, stop_gradient, value_and_grad, vjp
 
 __version__ = "0.1.0.dev0"
+__all__ = [
+    "Function",
+    "Generator",
+    "Variable",
+    "backends",
+    "check_grads",
+    "checkpoint",
+    "custom_jvp",
+    "custom_vjp",
+    "defaults",
+    "detect_anomaly",
+    "differentiable",
+    "enable_grad",
+    "escapes",
+    "fast",
+    "grad",
+    "gradients",
+    "graph",
+    "hessian",
+    "hvp",
+    "is_grad_enabled",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "manual_seed",
+    "namespace",
+    "no_grad",
+    "ops",
+    "set_grad_enabled",
+    "stop_gradient",
+    "trees",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]

@@ -80,6 +80,8 @@ class BatchLevel(Level):
         rows = [op.run(tuple(a[i, ...] if f else a for a, f in zip(args, flags, strict=True)), params) for i in range(self.size)]
         parts = rows if isinstance(rows[0], tuple) else [(r,) for r in rows]
         if any(len({tuple(p[k].shape) for p in parts}) > 1 for k in range(len(parts[0]))):
-            raise UnsupportedError(f"{op.name} gives results of different shapes for the members of a batch; it cannot run inside {self.label}")
+            raise UnsupportedError(
+                f"{op.name} gives results of different shapes for the members of a batch; it cannot run inside {self.label}"
+            )
         stacked = tuple(xp.stack([p[k] for p in parts]) for k in range(len(parts[0])))
         return stacked if isinstance(rows[0], tuple) else stacked[0]

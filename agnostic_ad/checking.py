@@ -110,7 +110,9 @@ def _moved(args: list[Any], t: list[Any], step: float) -> list[Any]:
 def _compare(got: float, want: float, settings: tuple[float, float, float], what: str) -> None:
     atol, rtol, _ = settings
     if not abs(got - want) <= atol + rtol * max(abs(got), abs(want)):
-        raise AssertionError(f"{what}: the derivative is {got:.12g}, differences give {want:.12g} (off by {abs(got - want):.3g}; atol {atol:g}, rtol {rtol:g})")
+        raise AssertionError(
+            f"{what}: the derivative is {got:.12g}, differences give {want:.12g} (off by {abs(got - want):.3g}; atol {atol:g}, rtol {rtol:g})"
+        )
 
 
 def _check(f: Any, args: list[Any], order: int, modes: tuple[str, ...], settings: tuple[float, float, float], rng: Any, name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from contextvars import ContextVar, Token
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -13,7 +12,16 @@ from agnostic_ad.namespaces import backend_of, backend_of_namespace
 __all__ = ["Place", "defaults", "dtype_name", "move", "parse", "place"]
 
 _DTYPES = frozenset(
-    ["bool", "float16", "bfloat16", "float32", "float64", "complex64", "complex128", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64))]
+    [
+        "bool",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+        "complex64",
+        "complex128",
+        *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
+    ]
 )
 
 
@@ -34,7 +42,7 @@ def _numpy() -> Backend:
 _DEFAULTS: ContextVar[Place] = ContextVar("agnostic_ad_defaults", default=Place(None, "float32", None))
 
 
-class defaults(contextlib.ContextDecorator):
+class defaults:
     """Say which array library, dtype and device new parameters have: at once, and until the end where used in a ``with``.
 
     Parameters

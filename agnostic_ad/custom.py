@@ -6,6 +6,7 @@ it survives batching.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,13 +16,14 @@ import optree
 from agnostic_ad import trees
 from agnostic_ad.batching import BatchLevel
 from agnostic_ad.errors import CustomRuleError, MissingRuleError
-from agnostic_ad.forward import ForwardLevel
+from agnostic_ad.forward import Dual, ForwardLevel
 from agnostic_ad.levels import DEAD, QUIET, Array, Level, deepest, device_of, inexact, unify
+from agnostic_ad.mapping import vmap
 from agnostic_ad.modes import enable_grad
 from agnostic_ad.namespaces import lookup
 from agnostic_ad.reverse import ReverseLevel, Variable
 from agnostic_ad.tape import Node, Parts, Structural, backward, make_node, next_number
-from agnostic_ad.transforms import vjp, vmap
+from agnostic_ad.transforms import vjp
 
 __all__ = ["Function", "checkpoint", "custom_jvp", "custom_vjp"]
 
@@ -54,7 +56,7 @@ def record(level: ReverseLevel, name: str, parents: tuple[Node | None, ...], res
         return pull([xp.zeros(s, dtype=d, device=v) if c is None else next(left) for c, (s, d, v) in zip(cts, shapes, strict=True)])
 
     whole = make_node(Structural(name, _run_pull), (make_node(_SPREAD, parents, (), None),), (filled,), None)
-    level.nested = True  # the backward pass must ask what level everything is of
+    level.nested = level.nested or any(isinstance(r, Array) for r in results)
     return list(level.wrap(tuple(results), whole))
 
 
@@ -124,7 +126,7 @@ class _Reverse:
         return record(level, self.name, parents, results, pull)
 
     def forward(self, level: ForwardLevel, arrays: Arrays) -> list[Any]:
-        if any(x.tangent is not None for x in arrays if isinstance(x, Array) and x.level is level):
+        if any(x.tangent is not None for x in arrays if isinstance(x, Dual) and x.level is level):
             raise MissingRuleError(
                 f"{self.name} has no forward derivative; reached inside {level.label}. Its rule is for reverse mode: use grad, vjp or "
                 "jacrev, or define the function with custom_jvp, whose rule serves both."
@@ -187,7 +189,7 @@ class _Forward:
 
     def forward(self, level: ForwardLevel, arrays: Arrays) -> list[Any]:
         payloads = _payloads(level, arrays)
-        tangents = [x.tangent if isinstance(x, Array) and x.level is level else None for x in arrays]
+        tangents = [x.tangent if isinstance(x, Dual) and x.level is level else None for x in arrays]
         if all(t is None for t in tangents):
             return [level.lift(r) for r in self.f(payloads)]
         results, moved = self.jvp(payloads, [_zeros(a) if t is None else t for a, t in zip(payloads, tangents, strict=True)])
@@ -262,6 +264,9 @@ class _Call:
         flat: list[Any] = []
         for position, (ct, argument) in enumerate(zip(found, arguments, strict=True)):
             leaves = [None] * argument.num_leaves if ct is None else trees.leaves(ct)
+            if len(leaves) < argument.num_leaves:  # None in place of some arrays?
+                with contextlib.suppress(ValueError, TypeError):
+                    leaves = argument.flatten_up_to(ct)
             if len(leaves) != argument.num_leaves:
                 raise CustomRuleError(
                     f"{self.name}: the rule returned {len(leaves)} cotangents for argument {position}, which holds {argument.num_leaves} arrays"
@@ -554,4 +559,3 @@ def _boundary(roots: list[Node], start: int) -> list[Node]:
         else:
             stack.extend(p for p in node.parents if p is not None)
     return list(found.values())
-

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from agnostic_ad.levels import ABOVE_ALL, DEAD, FAST
+from agnostic_ad.levels import ABOVE_ALL, DEAD, FAST, Level
 from agnostic_ad.namespaces import COMPLEX, RAW
-from agnostic_ad.op import TABLE, ZERO, Op
+from agnostic_ad.op import TABLE, ZERO, Op, Reverse
 from agnostic_ad.ops.operators import install_operators
 from agnostic_ad.reverse import ReverseLevel, Variable
 from agnostic_ad.rules import QUICK
@@ -22,18 +22,15 @@ from agnostic_ad.tape import Node, adaptation, next_number
 __all__ = ["fast"]
 
 # The functions are made from this text, once for each combination of what is saved. They make the records of ReverseLevel.apply.
-_RECORD = """
-        if {needs} and level.depth > FAST():
+_NODE = """
             n = Node()
             n.number = number()
-            n.op = op
+            n.op = {rules}
             n.parents = {parents}
             n.saved = {saved}
             n.adapt = {adapt}
-        elif level.depth == DEAD or FAST() == ABOVE_ALL:
-            return slow({operands})
-        else:
-            n = None
+"""
+_VARIABLE = """
         v = new(Variable)
         v.payload = y
         v.level = level
@@ -42,7 +39,8 @@ _RECORD = """
 """
 
 _UNARY = """
-def factory(op, slow, calls, learn, scalar1, scalar2):
+def factory(op, rules, slow, calls, learn, scalar1, scalar2):
+    (both,) = rules
     def call(x, /):
         if type(x) is not Variable:
             return slow(x)
@@ -59,12 +57,19 @@ def factory(op, slow, calls, learn, scalar1, scalar2):
             return slow(x)
         if kind is Variable:
             level.nested = True
-{record}
+        if n1 is not None and level.depth > FAST():
+{both}
+        elif level.depth == DEAD or FAST() == ABOVE_ALL:
+            return slow(x)
+        else:
+            n = None
+{variable}
     return call
 """
 
 _BINARY = """
-def factory(op, slow, calls, learn, scalar1, scalar2):
+def factory(op, rules, slow, calls, learn, scalar1, scalar2):
+    both, left, right = rules
     def call(x1, x2, /):
         a = x1
         b = x2
@@ -85,27 +90,25 @@ def factory(op, slow, calls, learn, scalar1, scalar2):
                         kind = Variable
                     elif RAW.get(type(x2)) is not RAW.get(kind, 0):
                         return slow(a, b)
-            elif type(b) is float or type(b) is int:
-                if not scalar2:
-                    return slow(a, b)
-                same = True
             elif type(b) is not kind:
-                found = RAW.get(type(b))
-                if found is None or kind is not Variable and found is not RAW.get(kind):
-                    return slow(a, b)
+                if scalar2 and (type(b) is float or type(b) is int):
+                    same = True
+                else:
+                    found = RAW.get(type(b))
+                    if found is None or kind is not Variable and found is not RAW.get(kind):
+                        return slow(a, b)
         elif type(b) is Variable:
             level = b.level
             x2 = b.payload
             n2 = b.node
             kind = type(x2)
-            if type(a) is float or type(a) is int:
-                if not scalar1:
-                    return slow(a, b)
-                same = True
-            elif type(a) is not kind:
-                found = RAW.get(type(a))
-                if found is None or kind is not Variable and found is not RAW.get(kind):
-                    return slow(a, b)
+            if type(a) is not kind:
+                if scalar1 and (type(a) is float or type(a) is int):
+                    same = True
+                else:
+                    found = RAW.get(type(a))
+                    if found is None or kind is not Variable and found is not RAW.get(kind):
+                        return slow(a, b)
         else:
             return slow(a, b)
         compute = calls.get(kind)
@@ -118,21 +121,38 @@ def factory(op, slow, calls, learn, scalar1, scalar2):
         if kind is Variable:
             level.nested = True
             m = y.node
-            if m is not None and m.op is op and m.adapt is None and None not in m.parents:
+            if m is not None and m.op is both and m.adapt is None:
                 same = True  # the level below has compared the operands already
-{record}
+        if level.depth <= FAST() or n1 is None and n2 is None:
+            if level.depth == DEAD or FAST() == ABOVE_ALL:
+                return slow(a, b)
+            n = None
+        elif n2 is None:
+{left}
+        elif n1 is None:
+{right}
+        else:
+{both}
+{variable}
     return call
 """
 
 
 @cache
-def _factory(count: int, saved: str, adapt: str) -> Callable[..., Any]:
-    if count == 1:
-        record = _RECORD.format(needs="n1 is not None", parents="(n1,)", saved=saved, adapt=adapt, operands="x")
-        source = _UNARY.format(record=record)
+def _factory(saved: tuple[str, ...], alike: str) -> Callable[..., Any]:
+    """Make the function that makes quick functions, for what the rules save (of both operands, the first, the second)."""
+    if len(saved) == 1:
+        adapt = alike and "adapted(both, level, (x1,), y)"
+        both = _NODE.format(rules="both", parents="(n1,)", saved=saved[0], adapt=adapt or "None")
+        source = _UNARY.format(both=both, variable=_VARIABLE)
     else:
-        record = _RECORD.format(needs="(n1 is not None or n2 is not None)", parents="(n1, n2)", saved=saved, adapt=adapt, operands="a, b")
-        source = _BINARY.format(record=record)
+        parts = {}
+        for which, kept, nodes, operands in zip(
+            ("both", "left", "right"), saved, ("n1, n2", "n1,", "n2,"), ("x1, x2", "x1,", "x2,"), strict=True
+        ):
+            adapt = f"None if same or ({alike}) else adapted({which}, level, ({operands}), y)"
+            parts[which] = _NODE.format(rules=which, parents=f"({nodes})", saved=kept, adapt=adapt)
+        source = _BINARY.format(**parts, variable=_VARIABLE)
     scope: dict[str, Any] = {
         "ABOVE_ALL": ABOVE_ALL,
         "DEAD": DEAD,
@@ -144,7 +164,7 @@ def _factory(count: int, saved: str, adapt: str) -> Callable[..., Any]:
         "new": object.__new__,
         "number": next_number,
     }
-    exec(compile(source, f"<fast path of {count} operand{'s' * (count > 1)}>", "exec"), scope)
+    exec(compile(source, f"<fast path of {(len(saved) + 1) // 2} operands>", "exec"), scope)
     return scope["factory"]  # type: ignore[no-any-return]
 
 
@@ -164,10 +184,10 @@ def _calls(op: Op) -> tuple[dict[type, Any], Callable[..., Any]]:
     return calls, learn
 
 
-def _adapted(op: Op, level: ReverseLevel, data: tuple[Any, ...], parents: tuple[Any, ...], y: Any) -> Any:
+def _adapted(rules: Reverse, level: ReverseLevel, operands: tuple[Any, ...], y: Any) -> Any:
     if y.dtype in COMPLEX:
         level.complex = True
-    return adaptation(op, data, parents, y)
+    return adaptation(rules, operands, y)
 
 
 def fast(op: Op, slow: Callable[..., Any]) -> Callable[..., Any]:
@@ -175,18 +195,19 @@ def fast(op: Op, slow: Callable[..., Any]) -> Callable[..., Any]:
     if not (op.vjps and (op.elementwise or op.name == "matmul")) or None in op.vjps or ZERO in op.vjps or op.params or len(op.arrays) > 2:
         return slow
     names = {op.arrays[0]: "x1", op.arrays[-1]: f"x{len(op.arrays)}", "y": "y"}
-    if any(s not in names for s in op.saves):
+    rules = tuple(op.reverse(p) for p in (((0,),) if len(op.arrays) == 1 else ((0, 1), (0,), (1,))))
+    if any(s not in names for r in rules for s in r.saves):
         return slow
-    saved = "(" + "".join(f"{names[s]}, " for s in op.saves) + ")"
+    saved = tuple("(" + "".join(f"{names[s]}, " for s in r.saves) + ")" for r in rules)
     if len(op.arrays) == 1:
-        # only a real result of a complex operand needs a cast on the way back
-        adapt = "adapted(op, level, (x1,), (n1,), y)" if op.name in ("abs", "real", "imag") else "None"
+        alike = (
+            "compare" if op.name in ("abs", "real", "imag") else ""
+        )  # only a real result of a complex operand needs a cast on the way back
     else:
         alike = "x1.dtype is x2.dtype" + (" and x1.shape == x2.shape" if op.elementwise else "")
-        adapt = f"None if same or ({alike}) else adapted(op, level, (x1, x2), (n1, n2), y)"
     calls, learn = _calls(op)
     scalar1 = op.name in ("add", "subtract", "multiply", "divide")
-    call: Callable[..., Any] = _factory(len(op.arrays), saved, adapt)(op, slow, calls, learn, scalar1, scalar1 or op.name == "pow")
+    call: Callable[..., Any] = _factory(saved, alike)(op, rules, slow, calls, learn, scalar1, scalar1 or op.name == "pow")
     call.__name__ = call.__qualname__ = op.name.rpartition(".")[2]
     return call
 
@@ -195,7 +216,7 @@ for _op in TABLE.values():
     QUICK[_op.name] = fast(_op, _op.call)
 
 
-def _bind(self: ReverseLevel, op: Op) -> Any:
+def _bind(self: Level, op: Op) -> Any:
     return fast(op, op.bind(self))
 
 

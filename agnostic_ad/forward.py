@@ -57,7 +57,7 @@ class ForwardLevel(Level):
 
     def _sum_of_rules(self, op: Op, data: tuple[Any, ...], y: Any, tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
         saved = op.save(op.jvp_saves, data, y)
-        total = None
+        total: Any = None
         for position, tangent in enumerate(tangents):
             if tangent is None:
                 continue
@@ -67,7 +67,7 @@ class ForwardLevel(Level):
             if rule is ZERO:
                 continue
             xp, (t, *rest) = unify([tangent, *saved])
-            term = rule(xp, t, tuple(rest), params)
+            term: Any = rule(xp, t, tuple(rest), params)
             if op.elementwise and tuple(term.shape) != tuple(y.shape):
                 xp, (term,) = unify([term])
                 term = xp.broadcast_to(term, y.shape)

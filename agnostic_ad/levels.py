@@ -42,6 +42,7 @@ class Level:
     """One transformation while it runs; a context manager, which may be entered again."""
 
     __slots__ = ("__weakref__", "_entered", "_namespaces", "_rules", "depth", "label")
+    base: ClassVar[Level]  # reverse.BASE, the define-by-run tape
     namespace_type: ClassVar[Any]  # wrapped.Namespace, set there: arrays and namespaces know each other
     rules_type: ClassVar[Any]  # rules.rule_space, likewise
 
@@ -111,6 +112,10 @@ class Array:
         """The array underneath: a raw array of the library, or one of the next transformation."""
         payload = self.payload
         return payload if isinstance(payload, Array) else backend_of(payload).array(payload)
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        raise AttributeError(f"the data of a {type(self).__name__} of {self.level.label} cannot be set")
 
     @property
     def backend(self) -> Backend:

@@ -140,9 +140,10 @@ class detect_anomaly(_Switch):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import agnostic_ad as ad
     >>> x = ad.Variable([0.0])
-    >>> with ad.detect_anomaly():  # doctest: +IGNORE_EXCEPTION_DETAIL
+    >>> with np.errstate(divide="ignore"), ad.detect_anomaly():  # doctest: +IGNORE_EXCEPTION_DETAIL
     ...     ad.namespace(x).sqrt(x).sum().backward()
     Traceback (most recent call last):
     agnostic_ad.errors.AnomalyError: the derivative of sqrt made a NaN or an infinity from a finite cotangent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -11,7 +12,18 @@ from typing import Any, TypeAlias
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.errors import MixedArraysError, UnsupportedError
 
-__all__ = ["COMPLEX", "RAW", "Array", "ShapeDtype", "backend_of", "backend_of_namespace", "common_backend", "dtype_kind", "is_raw", "lookup"]
+__all__ = [
+    "COMPLEX",
+    "RAW",
+    "Array",
+    "ShapeDtype",
+    "backend_of",
+    "backend_of_namespace",
+    "common_backend",
+    "dtype_kind",
+    "is_raw",
+    "lookup",
+]
 
 Array: TypeAlias = Any
 """An array of any library, wrapped or raw."""
@@ -19,7 +31,24 @@ Array: TypeAlias = Any
 RAW: dict[type, Backend] = {}
 """Array type -> backend, filled as types are met: the only look-up on the hot path."""
 
-COMPLEX: set[Any] = set()
+
+class _Dtypes:
+    """A set of dtypes that never compares those of different libraries (array-api-strict warns of it)."""
+
+    def __init__(self) -> None:
+        self._of_type: dict[type, set[Any]] = {}
+
+    def update(self, dtypes: Iterable[Any]) -> None:
+        """Add dtypes."""
+        for dtype in dtypes:
+            self._of_type.setdefault(type(dtype), set()).add(dtype)
+
+    def __contains__(self, dtype: Any) -> bool:
+        known = self._of_type.get(type(dtype))
+        return known is not None and dtype in known
+
+
+COMPLEX = _Dtypes()
 """The complex dtypes of every library in use."""
 
 _BACKENDS: dict[str, Backend] = {}
@@ -91,6 +120,11 @@ def backend_of_namespace(xp: Any) -> Backend:
     if not all(hasattr(xp, needed) for needed in ("asarray", "sin", "float64")):
         raise UnsupportedError(f"{xp!r} is no Array API namespace: it lacks asarray, sin or float64. Pass a module such as numpy.")
     return _install(name or repr(xp), Backend(xp))
+
+
+def backend_named(module: str) -> Backend:
+    """Give the backend of a namespace by the name of its module."""
+    return backend_of_namespace(importlib.import_module(module))
 
 
 def _discover(kind: type, x: Any) -> Backend | None:

@@ -13,7 +13,7 @@ from typing import Any
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.errors import MissingRuleError, MixedArraysError
 from agnostic_ad.levels import Array, Level, deepest, device_of, lift_to
-from agnostic_ad.namespaces import common_backend, lookup
+from agnostic_ad.namespaces import backend_of, common_backend, lookup
 
 __all__ = ["TABLE", "ZERO", "Op", "Rule", "dispatch"]
 
@@ -26,6 +26,47 @@ TABLE: dict[str, Op] = {}
 
 def ZERO(xp: Any, ct: Any, saved: tuple[Any, ...], params: dict[str, Any]) -> None:
     """Stand for a derivative that is declared to be zero."""
+
+
+class Reverse:
+    """The reverse rules of an operation with respect to some of its operands: what a node of the tape refers to.
+
+    Attributes
+    ----------
+    arrays : tuple of str
+        The operands that a cotangent is for, in the order of the node's parents. (All of them for a variadic operation, whose one rule is
+        told the position.)
+    saves : tuple of str
+        What the rules name.
+    rules, conj_rules : tuple of Rule
+        One an operand; the second for complex cotangents.
+    """
+
+    __slots__ = (
+        "accumulate",
+        "array_saves",
+        "arrays",
+        "conj_rules",
+        "elementwise",
+        "name",
+        "params",
+        "rules",
+        "saves",
+        "simple",
+        "variadic",
+    )
+
+    def __init__(self, op: Op, positions: tuple[int, ...]) -> None:
+        chosen = [op.vjps[i] for i in positions]
+        compile_one = partial_rule if op.derive else compile_positional if op.variadic else compile_rule
+        self.name, self.elementwise, self.variadic, self.accumulate = op.name, op.elementwise, op.variadic, op.accumulate
+        self.arrays = tuple(op.arrays[i] for i in positions)
+        self.saves = op.needs(chosen)
+        self.array_saves = None if op.variadic else tuple(i for i, n in enumerate(self.saves) if n == "y" or n in op.arrays)
+        self.rules = tuple(compile_one(r, self.saves, op.params) for r in chosen)
+        self.conj_rules = tuple(conj_rule(r, self.saves, op.params) for r in chosen) if op.derive else self.rules
+        self.params = bool(op.params)
+        self.simple = not (self.params or self.variadic or self.accumulate)
 
 
 class Op:
@@ -58,15 +99,15 @@ class Op:
 
     __slots__ = (
         "_factory",
+        "_reverse",
         "abstract",
         "accumulate",
-        "array_saves",
         "arrays",
         "batch",
         "call",
         "cases",
         "composite",
-        "conj_vjps",
+        "derive",
         "differentiable",
         "elementwise",
         "jvp_saves",
@@ -79,7 +120,6 @@ class Op:
         "positional",
         "prepare",
         "pushforward",
-        "saves",
         "scalars",
         "signature",
         "variadic",
@@ -116,15 +156,10 @@ class Op:
         self.params = tuple(p for p in _parameters(signature) if p not in self.arrays)
         self.batch, self.abstract, self.prepare, self.pushforward = batch, abstract, prepare, pushforward
         self.accumulate, self.cases, self.elementwise, self.scalars, self.operators = accumulate, cases, elementwise, scalars, operators
-        compile_one = partial_rule if derive else compile_positional if self.variadic else compile_rule
-        self.differentiable = bool(vjps or jvps or pushforward)
-        self.saves = self._needs(vjps)
-        self.array_saves = None if self.variadic else tuple(i for i, n in enumerate(self.saves) if n == "y" or n in self.arrays)
-        self.vjps = tuple(r if r is None or r is ZERO else compile_one(r, self.saves, self.params) for r in vjps)
-        self.conj_vjps = self.vjps
-        if derive:
-            self.conj_vjps = tuple(r if r is None or r is ZERO else conj_rule(r, self.saves, self.params) for r in vjps)
-        self.jvp_saves = self._needs(jvps)
+        self.vjps, self.derive, self.differentiable = tuple(vjps), derive, bool(vjps or jvps or pushforward)
+        self._reverse: dict[tuple[int, ...], Reverse] = {}
+        self.jvp_saves = self.needs(jvps)
+        compile_one = partial_rule if derive else compile_rule
         self.jvps = tuple(r if r is None or r is ZERO else compile_one(r, self.jvp_saves, self.params) for r in jvps)
         self._factory = _call_factory(self)
         self.call = self.bind(None)
@@ -154,7 +189,15 @@ class Op:
         return found  # type: ignore[no-any-return]
 
     # --- rules --------------------------------------------------------------------------------------------------------
-    def _needs(self, rules: Sequence[Any]) -> tuple[str, ...]:
+    def reverse(self, positions: tuple[int, ...]) -> Reverse:
+        """Give the reverse rules for the operands at ``positions``, compiled when first asked for."""
+        found = self._reverse.get(positions)
+        if found is None:
+            found = self._reverse[positions] = Reverse(self, positions)
+        return found
+
+    def needs(self, rules: Sequence[Any]) -> tuple[str, ...]:
+        """Give the names that rules ask to be kept."""
         known = (*self.arrays, "y", *(f"{a}_{what}" for a in self.arrays for what in ("shape", "dtype", "device")))
         named = {n for rule in rules if rule is not ZERO for n in _names(rule)}
         return tuple(n for n in known if n in named)
@@ -231,7 +274,7 @@ class Op:
         arrays = [a for a in args if isinstance(a, Array) or lookup(a) is not None]
         if not arrays:
             return args
-        backend = arrays[0].backend if isinstance(arrays[0], Array) else lookup(arrays[0])
+        backend = arrays[0].backend if isinstance(arrays[0], Array) else backend_of(arrays[0])
         like = max(arrays, key=lambda a: "bifc".index(backend.kind(a.dtype)))  # a condition decides no dtype
         # a Variable, say, has the dtype and the device that scalar() asks for
         return tuple(backend.scalar(a, _Like(like, backend)) if isinstance(a, _NUMBERS) and lookup(a) is None else a for a in args)
@@ -277,6 +320,7 @@ def dispatch(op: Op, args: tuple[Any, ...], params: dict[str, Any], floor: Level
         level = floor
     return op.run_at(level, args, params)
 
+
 # --- from text to functions ------------------------------------------------------------------------------------------------
 def _parameters(signature: str) -> list[str]:
     parts = [part.split("=")[0].split(":")[0].strip() for part in signature.replace("(", "").replace(")", "").split(",")]
@@ -298,19 +342,20 @@ def _names(rule: Any) -> tuple[str, ...]:
         return (rule,)
     if not callable(rule):
         return ()
-    code = rule.__code__  # type: ignore[attr-defined]
-    return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]  # type: ignore[no-any-return]
+    code = rule.__code__
+    return tuple(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
 
 _FACTORIES: dict[str, Callable[..., Any]] = {}
 
 
-def _generate(source: str, **scope: Any) -> Any:
+def _generate(source: str, **scope: Any) -> Callable[..., Any]:
     """Give the function of ``source``, in which ``scope``'s names are closed over."""
     factory = _FACTORIES.get(source)
     if factory is None:
         factory = _FACTORIES[source] = eval(f"lambda {', '.join(scope)}: {source}")
-    return factory(*scope.values())
+    made: Callable[..., Any] = factory(*scope.values())
+    return made
 
 
 def arguments(rule: Callable[..., Any], layout: tuple[str, ...], params: tuple[str, ...], ct: str = "ct") -> str:
@@ -326,18 +371,22 @@ def arguments(rule: Callable[..., Any], layout: tuple[str, ...], params: tuple[s
         elif name in params:
             given.append(f"p[{name!r}]")
         else:
-            raise TypeError(f"a rule asks for {name!r}, which is no operand, parameter, or one of xp, ct, y, <operand>_shape, <operand>_dtype")
+            raise TypeError(
+                f"a rule asks for {name!r}, which is no operand, parameter, or one of xp, ct, y, <operand>_shape, <operand>_dtype"
+            )
     return ", ".join(given)
 
 
 def compile_rule(rule: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
     """Give a rule as a function of (xp, ct, saved, params)."""
-    return _generate(f"lambda xp, ct, s, p: f({arguments(rule, layout, params)})", f=rule)  # type: ignore[no-any-return]
+    return _generate(f"lambda xp, ct, s, p: f({arguments(rule, layout, params)})", f=rule)
 
 
 def compile_positional(rule: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Any:
     """Give the one rule of all operands of a variadic operation, which is told the position."""
-    return _generate(f"lambda xp, ct, s, p, position: f({arguments(rule, layout, (*params, 'position'))})".replace("p['position']", "position"), f=rule)
+    return _generate(
+        f"lambda xp, ct, s, p, position: f({arguments(rule, layout, (*params, 'position'))})".replace("p['position']", "position"), f=rule
+    )
 
 
 def partial_rule(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
@@ -346,11 +395,13 @@ def partial_rule(partial: Any, layout: tuple[str, ...], params: tuple[str, ...])
     ``partial`` is a number; the name of an operand; a function that gives the derivative; or one that names ``ct`` and multiplies by it.
     """
     if isinstance(partial, str):
-        return _generate(f"lambda xp, ct, s, p: ct * s[{layout.index(partial)}]")  # type: ignore[no-any-return]
+        return _generate(f"lambda xp, ct, s, p: ct * s[{layout.index(partial)}]")
     if callable(partial):
         given = arguments(partial, layout, params)
-        return _generate(f"lambda xp, ct, s, p: f({given})" if "ct" in _names(partial) else f"lambda xp, ct, s, p: ct * f({given})", f=partial)  # type: ignore[no-any-return]
-    return _generate({1: "lambda xp, ct, s, p: ct", -1: "lambda xp, ct, s, p: -ct"}.get(partial, "lambda xp, ct, s, p: ct * n"), n=partial)  # type: ignore[no-any-return]
+        return _generate(
+            f"lambda xp, ct, s, p: f({given})" if "ct" in _names(partial) else f"lambda xp, ct, s, p: ct * f({given})", f=partial
+        )
+    return _generate({1: "lambda xp, ct, s, p: ct", -1: "lambda xp, ct, s, p: -ct"}.get(partial, "lambda xp, ct, s, p: ct * n"), n=partial)
 
 
 def _conj(xp: Any, x: Any) -> Any:
@@ -360,9 +411,9 @@ def _conj(xp: Any, x: Any) -> Any:
 def conj_rule(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
     """Give the reverse rule for complex cotangents: they are multiplied by the conjugate of the (holomorphic) derivative."""
     if isinstance(partial, str):
-        return _generate(f"lambda xp, ct, s, p: ct * conj(xp, s[{layout.index(partial)}])", conj=_conj)  # type: ignore[no-any-return]
+        return _generate(f"lambda xp, ct, s, p: ct * conj(xp, s[{layout.index(partial)}])", conj=_conj)
     if not callable(partial):
         return partial_rule(partial, layout, params)
     if "ct" in _names(partial):
-        return _generate(f"lambda xp, ct, s, p: xp.conj(f({arguments(partial, layout, params, 'xp.conj(ct)')}))", f=partial)  # type: ignore[no-any-return]
-    return _generate(f"lambda xp, ct, s, p: ct * xp.conj(f({arguments(partial, layout, params)}))", f=partial)  # type: ignore[no-any-return]
+        return _generate(f"lambda xp, ct, s, p: xp.conj(f({arguments(partial, layout, params, 'xp.conj(ct)')}))", f=partial)
+    return _generate(f"lambda xp, ct, s, p: ct * xp.conj(f({arguments(partial, layout, params)}))", f=partial)

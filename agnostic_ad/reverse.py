@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from agnostic_ad.backends.base import Backend
 from agnostic_ad.levels import ABOVE_ALL, FAST, QUIET, Array, Level, check_alive, device_of, inexact
-from agnostic_ad.namespaces import COMPLEX, lookup
-from agnostic_ad.op import ZERO, Op
-from agnostic_ad.tape import LEAF, PICK, MarkedNode, Node, adaptation, backward, extra, make_node, next_number, watch
+from agnostic_ad.namespaces import COMPLEX, backend_of_namespace, lookup
+from agnostic_ad.op import TABLE, ZERO, Op
+from agnostic_ad.tape import LEAF, PICK, MarkedNode, Node, Structural, adaptation, backward, extra, make_node, next_number, watch
 
 __all__ = ["BASE", "ReverseLevel", "Variable"]
 
@@ -81,21 +82,23 @@ class ReverseLevel(Level):
             return self.wrap(y, None)
         if first.dtype in COMPLEX:
             self.complex = True
-        rules = op.vjps
-        for position, node in enumerate(nodes):
-            if node is not None:
-                rule = rules[0] if op.variadic else rules[position] if position < len(rules) else None
-                if rule is None:
-                    raise op.missing("derivative", position, self)
-                if rule is ZERO:
-                    nodes[position] = None
-        if not any(nodes):
+        if op.variadic:
+            positions: tuple[int, ...] = (0,)
+            parents = tuple(nodes)
+        else:
+            positions = tuple(i for i, n in enumerate(nodes) if n is not None and (i >= len(op.vjps) or op.vjps[i] is not ZERO))
+            parents = tuple(nodes[i] for i in positions)
+            for i in positions:
+                if i >= len(op.vjps) or op.vjps[i] is None:
+                    raise op.missing("derivative", i, self)
+        if not positions:
             return self.wrap(y, None)
+        rules = op.reverse(positions)
         for a in data:
             if isinstance(a, Array):
                 self.nested = True
-        parents = tuple(nodes)
-        node = make_node(op, parents, op.save(op.saves, data, y), params, adaptation(op, data, parents, first))
+        operands = data if op.variadic else [data[i] for i in positions]
+        node = make_node(rules, parents, op.save(rules.saves, data, y), params, adaptation(rules, operands, first))
         if FAST.get() == ABOVE_ALL:
             watch(node, data, y)
         return self.wrap(y, node)
@@ -103,6 +106,7 @@ class ReverseLevel(Level):
 
 BASE = ReverseLevel("the define-by-run tape")
 BASE.depth = 0
+Level.base = BASE
 
 
 # --- Variable --------------------------------------------------------------------------------------------------------------------------
@@ -142,11 +146,56 @@ class Variable(Array):
 
             array = np.asarray(array)
             backend = lookup(array)
-            if array.dtype == object:
+            if array.dtype.kind not in "biufc":
                 raise TypeError("Variable takes an array of an Array API library, nested lists of numbers, or a number")
         assert backend is not None
         self.payload, self.level, self.node = backend.array(array), BASE, None
         self.requires_grad = backend.kind(self.payload.dtype) in "fc" if requires_grad is None else requires_grad
+
+    @property
+    def data(self) -> Any:
+        """The array underneath: a raw array of the library, or one of the next transformation. On a leaf it may be replaced."""
+        return Array.data.fget(self)  # type: ignore[attr-defined]
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        backend = lookup(value)
+        if self.level is not BASE or not self.is_leaf or backend is None:
+            raise TypeError("data can be set on leaf Variables of the define-by-run tape, to an array of an Array API library")
+        if self.requires_grad and not inexact(value):
+            raise TypeError(f"a Variable that requires grad holds floating or complex arrays, not {value.dtype}")
+        self.payload = backend.array(value)
+
+    def to(self, *targets: Any, dtype: Any = None, device: Any = None, namespace: Any = None) -> Variable:
+        """Convert to another dtype, device or array library; the derivative comes back the same way.
+
+        Parameters
+        ----------
+        *targets : dtype, device or namespace
+            A dtype or its name ("float32"), a device or its name ("cpu", "cuda:1"), an Array API namespace (``cupy``); told apart by what they
+            are. The keywords say it outright.
+
+        Examples
+        --------
+        >>> import agnostic_ad as ad
+        >>> ad.Variable([1.0, 2.0]).to("float32").dtype
+        dtype('float32')
+        """
+        for target in targets:
+            if hasattr(target, "asarray") or hasattr(target, "__array_namespace_info__"):
+                namespace = target
+            elif _names_dtype(self.backend, target):
+                dtype = target
+            else:
+                device = target
+        v = self
+        if namespace is not None:
+            v = _moved(v, backend_of_namespace(namespace), device)
+        elif device is not None:
+            v = TABLE["to_device"](v, v.backend.parse_device(device))
+        if dtype is not None:
+            v = TABLE["astype"](v, v.backend.dtype(dtype))
+        return v
 
     # --- differentiation ----------------------------------------------------------------------------------------------------------
     @property
@@ -160,8 +209,12 @@ class Variable(Array):
             raise RuntimeError("requires_grad can be set on leaf Variables only. Use x.detach() for one that is cut off from the graph.")
         if flag and self.node is None:
             if not inexact(self.payload):
-                raise TypeError(f"only floating and complex arrays have gradients; this Variable has dtype {self.payload.dtype}. Use astype first.")
+                raise TypeError(
+                    f"only floating and complex arrays have gradients; this Variable has dtype {self.payload.dtype}. Use astype first."
+                )
             self.node = make_node(LEAF, (), (), None)
+            if self.payload.dtype in COMPLEX:
+                self.level.complex = True
         elif not flag:
             self.node = None
 
@@ -210,7 +263,8 @@ class Variable(Array):
 
     def detach(self) -> Variable:
         """Give a Variable with the same memory that does not require grad."""
-        return self.level.variable(self.payload, None)
+        v: Variable = self.level.variable(self.payload, None)
+        return v
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Handle:
         """Call ``hook(gradient)`` whenever this array's gradient is computed; what it returns replaces the gradient.
@@ -254,7 +308,13 @@ class Variable(Array):
         self.payload, self.node = other.payload, other.node
 
     def __repr__(self) -> str:
-        how = f", grad_fn=<{self.node.op.name}>" if self.grad_fn is not None and self.node else ", requires_grad=True" if self.requires_grad else ""
+        how = (
+            f", grad_fn=<{self.node.op.name}>"
+            if self.grad_fn is not None and self.node
+            else ", requires_grad=True"
+            if self.requires_grad
+            else ""
+        )
         return f"Variable({self.payload!r}{how})" if self.level is BASE else f"Variable({self.payload!r}, in {self.level.label})"
 
     def __deepcopy__(self, memo: Any) -> Variable:
@@ -263,7 +323,10 @@ class Variable(Array):
         import copy
 
         data = copy.deepcopy(self.payload, memo)
-        made = self.level.variable(data, None if self.node is None else make_node(LEAF, (), (), None))
+        made: Variable = self.level.variable(data, None if self.node is None else make_node(LEAF, (), (), None))
+        if self.grad is not None:
+            assert made.node is not None
+            extra(made.node).grad = copy.deepcopy(self.grad, memo)
         memo[id(self)] = made
         return made
 
@@ -271,6 +334,34 @@ class Variable(Array):
         if not self.is_leaf or self.level is not BASE:
             raise RuntimeError("only leaf Variables of the define-by-run tape can be pickled; use x.detach() first")
         return Variable, (self.payload, self.requires_grad)
+
+
+def _names_dtype(backend: Backend, target: Any) -> bool:
+    try:
+        backend.kind(backend.dtype(target))
+    except Exception:  # whatever a library says of something that is no dtype
+        return False
+    return True
+
+
+def _moved(v: Variable, target: Backend, device: Any) -> Variable:
+    """Give a Variable over another array library, by way of the host."""
+    source = v.backend
+    if isinstance(v.payload, Array):
+        raise TypeError(f"to: an array of {v.level.label} cannot change its library")
+    if target is source:
+        return v if device is None else TABLE["to_device"](v, source.parse_device(device))
+    place = device_of(v.payload)
+
+    def back(node: Node, saved: Any, ct: Any, position: int) -> Any:
+        if isinstance(ct, Array):
+            return _moved(ct, source, place) if isinstance(ct, Variable) else ct
+        return source.from_numpy(target.to_numpy(ct), place)
+
+    payload = target.from_numpy(source.to_numpy(v.payload), device)
+    recorded = v.node is not None and v.level.depth > QUIET.get()
+    made: Variable = v.level.variable(payload, make_node(Structural(f"to({target.name})", back), (v.node,), (), None) if recorded else None)
+    return made
 
 
 class Handle:

@@ -32,10 +32,10 @@ class Node:
     ----------
     number : int
         Falls with time: a node's parents have larger ones, so the smallest number is the next to visit.
-    op : Op or Structural
-        Whose reverse rules to run.
-    parents : tuple of Node or None
-        Where the operands came from; None for constants.
+    op : Reverse or Structural
+        The rules.
+    parents : tuple of Node
+        Where the operands came from that want a cotangent. (Those of variadic operations hold None for others.)
     saved : tuple or None
         What the rules named; None once it is freed.
     params : dict
@@ -47,6 +47,13 @@ class Node:
     """
 
     __slots__ = ("adapt", "extra", "number", "op", "params", "parents", "saved")
+    number: int
+    op: Any
+    parents: tuple[Any, ...]
+    saved: Any
+    params: Any
+    adapt: Any
+    extra: Any
 
     @property
     def name(self) -> str:
@@ -92,15 +99,13 @@ def extra(node: Node) -> Extra:
 class Structural:
     """Stands in a node's ``op`` where no operation of the table was run: ``rule(node, saved, ct, position) -> ct of a parent, or None``."""
 
-    saves: tuple[str, ...] = ()
-    arrays: tuple[str, ...] = ()
-    params = ("any",)
+    params = True
     accumulate = None
-    elementwise = variadic = False
+    simple = variadic = False
 
     def __init__(self, name: str, rule: Callable[[Node, Any, Any, int], Any] | None = None) -> None:
         self.name, self.rule = name, rule
-        self.vjps = self.conj_vjps = (rule,)
+        self.rules = self.conj_rules = (rule,)
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -113,7 +118,9 @@ class Parts(tuple):  # type: ignore[type-arg]
 
 
 LEAF = Structural("leaf")
-PICK = Structural("pick", lambda node, saved, ct, position: Parts(ct if i == node.params["index"] else None for i in range(node.params["count"])))
+PICK = Structural(
+    "pick", lambda node, saved, ct, position: Parts(ct if i == node.params["index"] else None for i in range(node.params["count"]))
+)
 
 
 def make_node(op: Any, parents: tuple[Node | None, ...], saved: Any, params: Any, adapt: Any = None) -> Node:
@@ -124,14 +131,11 @@ def make_node(op: Any, parents: tuple[Node | None, ...], saved: Any, params: Any
     return node
 
 
-def adaptation(op: Any, data: Sequence[Any], parents: Sequence[Node | None], y: Any) -> Any:
-    """Note where a cotangent will have to be summed to a shape or cast to a dtype."""
+def adaptation(op: Any, operands: Sequence[Any], y: Any) -> Any:
+    """Note, for the operands that want a cotangent, where it will have to be summed to a shape or cast to a dtype."""
     notes: list[Any] = []
     shape_y, dtype_y = tuple(y.shape), y.dtype
-    for a, parent in zip(data, parents, strict=True):
-        if parent is None:
-            notes.append(None)
-            continue
+    for a in operands:
         shape = tuple(a.shape) if op.elementwise and tuple(a.shape) != shape_y else None
         dtype = a.dtype if a.dtype != dtype_y else None
         notes.append((shape, dtype) if shape is not None or dtype is not None else None)
@@ -223,6 +227,7 @@ def backward(
             cts[number] = ct
             heappush(heap, (number, node))
     mutable = plain and xp is not None and xp.mutable
+    fresh = mutable and xp.tells_views
     complexes = level.complex
     spaces: dict[Any, Any] = {}
     while heap:
@@ -239,7 +244,7 @@ def backward(
             continue
         if inner and number in targets:
             targets[number] = ct
-            if boundary:
+            if boundary or allowed is not None and not any(p is not None and p.number in allowed for p in node.parents):
                 continue
         saved = node.saved
         if saved is None:
@@ -249,49 +254,53 @@ def backward(
             )
         if not retain:
             node.saved = None
-        rules = op.vjps
-        if complexes and op.conj_vjps is not rules and ct.dtype in COMPLEX:
-            rules = op.conj_vjps
+        rules = op.rules
+        if complexes and op.conj_rules is not rules and ct.dtype in COMPLEX:
+            rules = op.conj_rules
         structural = type(op) is Structural
-        params = node.params if op.params else None
-        adapt = node.adapt
-        variadic = op.variadic  # one rule for all operands, which is told the position
-        accumulate = op.accumulate if mutable else None
         if not plain and not structural:
             if create_graph:
                 saved = _reconnect(node, saved, level)
             xp, ct, saved = _together(op, ct, saved, spaces)
+        adapt = node.adapt
+        simple = op.simple
+        params = node.params if op.params else None
         position = -1
         for parent in node.parents:
             position += 1
-            if parent is None:
+            if parent is None or allowed is not None and parent.number not in allowed:
                 continue
             above = parent.number
-            if allowed is not None and above not in allowed:
-                continue
-            if structural:
+            if simple:
+                g = rules[position](xp, ct, saved, params)
+            elif structural:
                 g = op.rule(node, saved, ct, position)
                 if g is None:
                     continue
-            elif accumulate is not None and (above not in cts or above in owned):
+                if plain and type(g) is not Parts and RAW.get(type(g)) is not xp:  # a user's rule gave wrapped arrays, or another library's
+                    plain = mutable = fresh = False
+                    owned.clear()
+            elif mutable and op.accumulate is not None and (above not in cts or above in owned):
                 start = cts.get(above)
-                cts[above] = accumulate(xp, start, ct, saved, params)
+                cts[above] = op.accumulate(xp, start, ct, saved, params)
                 owned.add(above)
                 if start is None:
                     heappush(heap, (above, parent))
                 continue
             else:
-                g = rules[0](xp, ct, saved, params, position) if variadic else rules[position](xp, ct, saved, params)
-                if adapt is not None and adapt[position] is not None:
-                    g = fit(xp if plain else unify([g])[0], g, adapt[position])
-                if watched and not _finite(g) and _finite(ct):
-                    raise AnomalyError(
-                        f"the derivative of {op.name} made a NaN or an infinity from a finite cotangent; the operation was recorded at\n"
-                        f"{node.extra.origin if type(node) is MarkedNode else '  (outside detect_anomaly)'}"
-                    )
+                g = rules[0](xp, ct, saved, params, position) if op.variadic else rules[position](xp, ct, saved, params)
+            if adapt is not None and adapt[position] is not None:
+                g = fit(xp if plain else unify([g])[0], g, adapt[position])
+            if watched and not structural and not _finite(g) and _finite(ct):
+                raise AnomalyError(
+                    f"the derivative of {op.name} made a NaN or an infinity from a finite cotangent; the operation was recorded at\n"
+                    f"{node.extra.origin if type(node) is MarkedNode else '  (outside detect_anomaly)'}"
+                )
             if above not in cts:
                 cts[above] = g
                 heappush(heap, (above, parent))
+                if fresh and simple and g is not ct and g.base is None:
+                    owned.add(above)  # a rule made it, so nobody else holds it
             elif above in owned:
                 cts[above] += g
             elif plain and type(g) is not Parts:
@@ -340,7 +349,7 @@ def add(a: Any, b: Any) -> Any:
 
 
 def _reconnect(node: Node, saved: tuple[Any, ...], level: ReverseLevel) -> tuple[Any, ...]:
-    """Give saved payloads back as Variables with their history, so that the rules are recorded in turn."""
+    """Give saved payloads back as Variables with their history, so that the rules are recorded in turn. Constants stay as they are."""
     op = node.op
 
     def connected(value: Any, parent: Node | None) -> Any:

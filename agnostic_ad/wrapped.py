@@ -50,7 +50,9 @@ class Namespace:
         for part in path.split("."):
             raw = getattr(raw, part, None)
         if raw is None or (callable(raw) and not isinstance(raw, type) and not _is_dtype(raw) and name != "__array_namespace_info__"):
-            known = "is not differentiated by this package yet" if raw is not None else f"is neither the standard's nor {self.backend.name}'s"
+            known = (
+                "is not differentiated by this package yet" if raw is not None else f"is neither the standard's nor {self.backend.name}'s"
+            )
             raise AttributeError(f"{self.__name__} has no {name!r}: it {known}")
         return raw
 
@@ -79,10 +81,8 @@ def _is_dtype(x: Any) -> bool:
 
 
 def _base_namespace(backend: Backend, path: str) -> Namespace:
-    from agnostic_ad.reverse import BASE
-
-    found: Namespace = BASE.namespace(backend)
-    return getattr(found, path) if path else found  # type: ignore[no-any-return]
+    found: Namespace = Level.base.namespace(backend)
+    return getattr(found, path) if path else found
 
 
 Level.namespace_type = Namespace

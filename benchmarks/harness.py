@@ -5,6 +5,8 @@
 - Time is the CPU time of the process, not the time on the wall: other programs take much of the latter, little of the former.
 - The candidates take turns, round by round, in an order that rotates. A ratio is formed within each round; reported are the
   median over the rounds and its quartiles. What slows the machine for a while slows a whole round, not one side.
+- Where microseconds are measured, the rounds are shared out over several processes: the same program is a few per cent quicker or
+  slower from one start to the next, for where its memory happens to lie.
 - Each candidate runs once for its result, which is compared with the others' where there is something to compare, and then to
   find how many repetitions fill a turn: that is the warm-up.
 - The cyclic garbage collector runs before each turn, untimed, and stays on within it, as in a user's program: what it costs a
@@ -272,6 +274,17 @@ def in_process(function: str, **arguments: Any) -> Any:
     if "refused" in found:
         raise BenchmarkError(found["refused"])
     return found["result"]
+
+
+def over_processes(function: str, rounds: int, processes: int = 4, **arguments: Any) -> dict[str, list[float]]:
+    """Share rounds out over processes: ``function(rounds=...)`` gives each candidate's times in one of them."""
+    shares = [rounds // processes + (i < rounds % processes) for i in range(processes)]
+    times: dict[str, list[float]] = {}
+    for share in shares:
+        if share:
+            for name, values in in_process(function, rounds=share, **arguments).items():
+                times.setdefault(name, []).extend(values)
+    return times
 
 
 def answer(function: str, arguments: str, path: str) -> None:

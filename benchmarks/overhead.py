@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.harness import Candidate, Row, compare, installed, interleave, torch_or_none
+from benchmarks.harness import Candidate, Row, compare, installed, interleave, over_processes, torch_or_none
 
 BLOCKS = 20
 OPERATIONS = 5 * BLOCKS
@@ -152,6 +152,11 @@ def candidates(dtype: str, all_leaves: bool) -> dict[str, Candidate]:
     return made
 
 
+def times(rounds: int, dtype: str, all_leaves: bool, smoke: bool) -> dict[str, list[float]]:
+    """Measure one chain in this process."""
+    return interleave(candidates(dtype, all_leaves), rounds, stretch=0 if smoke else 0.02)
+
+
 def run(rounds: int | None = None, smoke: bool = False) -> list[Row]:
     """Measure."""
     rounds = rounds or (2 if smoke else 40)
@@ -159,16 +164,16 @@ def run(rounds: int | None = None, smoke: bool = False) -> list[Row]:
     rows = []
     for dtype, all_leaves in (("float64", False), ("float64", True), ("float32", False), ("float32", True)):
         main = dtype == "float64"  # the bars are for these; float32 is there to show that torch's habitual dtype changes little
-        times = interleave(candidates(dtype, all_leaves), rounds, stretch=0 if smoke else 0.02)
+        found = over_processes("overhead.times", rounds, dtype=dtype, all_leaves=all_leaves, smoke=smoke)
         leaves = "all leaves" if all_leaves else "one leaf"
         both, forward = f"{leaves}, {dtype}: forward+backward per op", f"{leaves}, {dtype}: forward per op"
-        rows.append(compare(both, times, "ours", "torch", bar=0.35 if main else None, scale=scale))
+        rows.append(compare(both, found, "ours", "torch", bar=0.35 if main else None, scale=scale))
         if main:
-            rows.append(compare(both, times, "ours", "autograd", bar=0.30, scale=scale))
-            rows.append(compare(both, times, "ours", "numpy", name="by hand", scale=scale))
+            rows.append(compare(both, found, "ours", "autograd", bar=0.30, scale=scale))
+            rows.append(compare(both, found, "ours", "numpy", name="by hand", scale=scale))
         rows.append(
-            compare(forward, times, "ours forward", "torch forward", name="torch", bar=0.45 if main else None, scale=scale)
+            compare(forward, found, "ours forward", "torch forward", name="torch", bar=0.45 if main else None, scale=scale)
         )
         if main:
-            rows.append(compare(forward, times, "ours forward", "numpy forward", name="numpy", scale=scale))
+            rows.append(compare(forward, found, "ours forward", "numpy forward", name="numpy", scale=scale))
     return rows

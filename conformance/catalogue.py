@@ -156,7 +156,7 @@ def calls(op: Op, precision: str = "double", quick: bool = False) -> Iterator[Ca
         Only the first two calls of each kind of dtype.
     """
     seen = {kind: 0 for kind in "bifc"}
-    for case in op.cases:
+    for case in op.cases or ():
         for kind in case.kinds:
             seen[kind] += 1
             if not quick or seen[kind] <= 2:

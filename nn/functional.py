@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import agnostic_ad as ad
 from agnostic_ad.families import normalize_axis
-from agnostic_ad.levels import Array
+from agnostic_ad.levels import Array, unify
 from agnostic_ad.namespaces import lookup
-from agnostic_ad.nn._windows import conv, max_pool, pairs, tuple_of
+from agnostic_ad.nn._windows import conv, max_pool
 from agnostic_ad.rules import QUICK
 
 __all__ = [
@@ -33,11 +32,13 @@ __all__ = [
 ]
 
 _cross_entropy = QUICK["nn.softmax_cross_entropy"]
+_divide = QUICK["divide"]
 _linear = QUICK["nn.linear"]
 _log_softmax = QUICK["nn.log_softmax"]
 _relu = QUICK["nn.relu"]
 _reshape = QUICK["reshape"]
 _softmax = QUICK["nn.softmax"]
+_sum = QUICK["sum"]
 
 
 def relu(input: Any, inplace: bool = False) -> Any:
@@ -109,7 +110,7 @@ def old_reduction(size_average: bool | None, reduce: bool | None, reduction: str
 
 def _xp(*arrays: Any) -> Any:
     """Give the namespace that computes with the arrays together: a library's backend, or a level's."""
-    return ad.namespace(*(a for a in arrays if isinstance(a, Array) or lookup(a) is not None))
+    return unify([a for a in arrays if a is not None])[0]
 
 
 def cross_entropy(
@@ -164,27 +165,24 @@ def cross_entropy(
     kept = target != ignore_index
     counted = xp.astype(kept, input.dtype)
     if weight is not None:
-        counted = counted * xp.reshape(xp.take(weight, xp.reshape(xp.where(kept, target, xp.zeros_like(target)), (-1,))), target.shape)
+        factors = xp.take(weight, xp.reshape(xp.where(kept, target, xp.zeros_like(target)), (-1,)))
+        counted = xp.multiply(counted, xp.reshape(factors, target.shape))
     losses = _cross_entropy(input, target, axis=axis, ignore_index=ignore_index)
-    losses = losses if weight is None else losses * counted
+    losses = losses if weight is None else xp.multiply(losses, counted)
     if label_smoothing:
         spread = -_log_softmax(input, axis=axis)
-        spread = xp.sum(spread if per_class is None else spread * per_class, axis=axis) / classes
+        spread = xp.sum(spread if per_class is None else xp.multiply(spread, per_class), axis=axis) / classes
         losses = (1 - label_smoothing) * losses + label_smoothing * spread * xp.astype(kept, input.dtype)
-    if reduction == "none":
-        return losses
-    return xp.sum(losses) if reduction == "sum" else xp.sum(losses) / xp.sum(counted)
+    return losses if reduction == "none" else _sum(losses) if reduction == "sum" else _divide(_sum(losses), _sum(counted))
 
 
 def _soft_cross_entropy(xp: Any, input: Any, target: Any, per_class: Any, axis: int, reduction: str, label_smoothing: float) -> Any:
     """Give the cross entropy of class probabilities."""
     if label_smoothing:
         target = target * (1 - label_smoothing) + label_smoothing / input.shape[axis]
-    losses = -_log_softmax(input, axis=axis) * target
-    losses = xp.sum(losses if per_class is None else losses * per_class, axis=axis)
-    if reduction == "none":
-        return losses
-    return xp.sum(losses) if reduction == "sum" else xp.sum(losses) / math.prod(losses.shape)
+    losses = xp.multiply(-_log_softmax(input, axis=axis), target)
+    losses = xp.sum(losses if per_class is None else xp.multiply(losses, per_class), axis=axis)
+    return losses if reduction == "none" else _sum(losses) if reduction == "sum" else _divide(_sum(losses), math.prod(losses.shape))
 
 
 def _check_classes(target: Any, classes: int, ignore_index: int) -> None:

@@ -145,6 +145,18 @@ def test_a_refusal_in_another_process_arrives_as_one_line() -> None:
         harness.in_process("absent.f")
 
 
+def test_rounds_are_shared_out_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        harness, "in_process", lambda function, rounds, base: {"ours": [base] * rounds, "torch": [2 * base] * rounds}
+    )
+    assert harness.over_processes("f", 6, processes=4, base=1.5) == {"ours": [1.5] * 6, "torch": [3.0] * 6}
+    asked = []
+    monkeypatch.setattr(harness, "in_process", lambda function, rounds: asked.append(rounds) or {})
+    harness.over_processes("f", 6, processes=4)
+    harness.over_processes("f", 2, processes=4)
+    assert asked == [2, 2, 1, 1, 1, 1]
+
+
 def test_peak_memory_is_this_process_s_own() -> None:
     assert 1 < harness.peak_rss() < 100_000
 

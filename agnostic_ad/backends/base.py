@@ -51,10 +51,16 @@ class Backend:
     """Whether ``x += y`` and ``x[key] = y`` write into the memory of ``x``."""
     lazy = False
     """Whether values are computed only when asked for, so that no shape may depend on them."""
+    tells_views = False
+    """Whether an array's ``base`` is None exactly where it owns its memory."""
     checks_bounds = False
     """Whether comparing indices with sizes is cheap, and worth it: not where it waits for a device or a trace."""
+    blocks = 0
+    """How many elements of large arrays to update at a time, in views of the whole; 0 for all at once."""
     fallbacks: ClassVar[dict[str, Callable[..., Any]]] = {}
     """Composites of the op table, for functions that a library lacks."""
+    replaced: ClassVar[frozenset[str]] = frozenset()
+    """Functions that the library has, but not as the standard says: the fallbacks serve in their place."""
     operators: ClassVar[dict[str, Callable[..., Any]]] = {}
     """Ops for which the library's Python operator is the quickest equivalent call."""
 
@@ -66,7 +72,7 @@ class Backend:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "xp":
             raise AttributeError(name)
-        value = getattr(self.xp, name, None)
+        value = getattr(self.xp, name, None) if name not in self.replaced else None
         if value is None:
             if name not in self.fallbacks:
                 raise MissingFunctionError(f"{self.name} has no function {name!r}, and there is no fallback for it")
@@ -83,9 +89,9 @@ class Backend:
         return f"<backend {self.name}>"
 
     def __reduce__(self) -> Any:
-        from agnostic_ad.namespaces import backend_of_namespace
+        from agnostic_ad.namespaces import backend_named
 
-        return backend_of_namespace, (self.xp,)
+        return backend_named, (self.xp.__name__,)
 
     # --- what an array is -------------------------------------------------------------------------------------------
     def owns(self, x: Any) -> bool:
@@ -167,6 +173,10 @@ class Backend:
         """Give an array with the values of ``x`` whose memory nobody else holds."""
         return self.xp.asarray(x, copy=True)
 
+    def alone(self, x: Any) -> bool:
+        """Tell whether ``x``, which nobody else refers to, is the only array on its memory, so that it may be written into."""
+        return False
+
     def to_numpy(self, x: Any) -> Any:
         """Give ``x`` as a NumPy array on the host."""
         import numpy as np
@@ -233,6 +243,10 @@ class Backend:
     def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
         """Give a copy of ``x`` with ``x[key] = value`` done, for a basic key."""
         out = self.own(x)
+        if any(k is None for k in key):  # which not every library takes on the left
+            value = self.xp.broadcast_to(value, x[key].shape)
+            key = tuple(k for k in key if k is not None)
+            value = self.xp.reshape(value, x[key].shape)
         out[key] = value
         return out
 

@@ -15,6 +15,7 @@ from agnostic_ad.backends.numpy import make as numpy_backend
 class CupyBackend(Backend):
     """Arrays on an NVIDIA (or ROCm) GPU."""
 
+    tells_views = True
     operators = {
         "add": operator.add,
         "subtract": operator.sub,
@@ -78,6 +79,10 @@ class CupyBackend(Backend):
     def to_numpy(self, x: Any) -> Any:
         """Copy to the host."""
         return cp.asnumpy(x)
+
+    def alone(self, x: Any) -> bool:
+        """Tell whether ``x`` is no view."""
+        return x.base is None
 
     def own(self, x: Any) -> Any:
         """Copy."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import array_api_compat.dask.array as xp
@@ -18,6 +19,7 @@ class DaskBackend(Backend):
 
     lazy = True
     mutable = False
+    replaced = frozenset({"repeat", "tril", "triu"})  # no axis=None; no complex numbers
 
     def owns(self, x: Any) -> bool:
         """Tell whether ``x`` is a dask array."""
@@ -69,9 +71,23 @@ class DaskBackend(Backend):
         """Wrap; the memory is shared."""
         return da.asarray(x)
 
+    def reshape(self, x: Any, /, shape: Any, *, copy: bool | None = None) -> Any:
+        """Reshape; dask itself refuses some shapes of arrays in several chunks."""
+        try:
+            return xp.reshape(x, shape, copy=copy)
+        except NotImplementedError:
+            return xp.reshape(x.rechunk(-1), shape, copy=copy)
+
     def own(self, x: Any) -> Any:
         """Copy the graph, not the data."""
         return x.copy()
+
+    def gather(self, x: Any, indices: Any, /, *, axis: int = 0) -> Any:
+        """Take lazily."""
+        with warnings.catch_warnings():
+            # of the type that dask tries out on no elements, which is always float64
+            warnings.simplefilter("ignore", np.exceptions.ComplexWarning)
+            return da.take(x, self.wrap(indices, x.shape[axis]), axis=axis)
 
     def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
         """Sum slices by index, lazily, as one task."""

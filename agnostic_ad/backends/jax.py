@@ -63,6 +63,10 @@ class JaxBackend(Backend):
         """Move."""
         return jax.device_put(x, self.parse_device(device))
 
+    def alone(self, x: Any) -> bool:
+        """Tell that nobody's array can change."""
+        return True
+
     def own(self, x: Any) -> Any:
         """Give ``x`` itself: nobody can write into it."""
         return x
@@ -84,6 +88,10 @@ class JaxBackend(Backend):
     def add_into(self, buffer: Any, value: Any, key: Any) -> Any:
         """Give a copy with the sum."""
         return buffer.at[key].add(value)
+
+    def searchsorted(self, x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:
+        """Search, with the default dtype of indices."""
+        return jnp.searchsorted(x1, x2, side=side, sorter=sorter).astype(self.default("indexing"))
 
 
 _INSTANCE = JaxBackend(jnp)

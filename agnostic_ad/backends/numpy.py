@@ -17,6 +17,7 @@ class NumpyBackend(NumpyNeural, Backend):
     """NumPy itself is a compliant namespace from version 2 on."""
 
     checks_bounds = True
+    tells_views = True
 
     operators = {
         "add": operator.add,
@@ -120,7 +121,7 @@ class NumpyBackend(NumpyNeural, Backend):
         order = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind=kind), axis)
         return x.shape[axis] - 1 - order
 
-    def put(self, x: Any, indices: Any, value: Any, /) -> Any:
+    def put_rows(self, x: Any, indices: Any, value: Any, /) -> Any:
         """Write rows; of several for one index, the last stays."""
         out = np.array(x)
         out[indices] = value

@@ -8,7 +8,17 @@ import numpy as np
 
 
 class NumpyNeural:
-    """The methods ``nn_*`` of the NumPy backend."""
+    """The methods ``nn_*`` of the NumPy backend, and what optimizers ask for."""
+
+    blocks = 1 << 14
+
+    def alone(self, x: Any) -> bool:
+        """Tell whether ``x`` owns its memory."""
+        return bool(x.flags.owndata and x.flags.writeable)
+
+    def flat(self, x: Any) -> Any:
+        """Give the memory in one dimension, to write into; None where its order is another."""
+        return x.reshape(-1) if x.flags.c_contiguous else None
 
     def nn_relu(self, x: Any) -> Any:
         """Give max(x, 0)."""

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["offsets", "out_size", "reach"]
+__all__ = ["Convolution", "Pooling", "offsets", "out_size", "reach"]
 
 Sizes = tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
+
+
+class Convolution(NamedTuple):
+    """How a window moves over an input: one number, or one pair of numbers before and after, for each axis."""
+
+    stride: Sizes
+    padding: Pairs
+    dilation: Sizes
+    groups: int = 1
+
+
+class Pooling(NamedTuple):
+    """The size of a window, and how it moves."""
+
+    kernel: Sizes
+    stride: Sizes
+    padding: Pairs
+    dilation: Sizes
+    ceil: bool = False
 
 
 def reach(out: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
@@ -16,7 +36,7 @@ def reach(out: Sizes, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
     return tuple((o - 1) * s + d * (k - 1) + 1 for o, k, s, d in zip(out, kernel, stride, dilation, strict=True))
 
 
-def out_size(size: Any, kernel: Sizes, stride: Sizes, padding: tuple[tuple[int, int], ...], dilation: Sizes, ceil: bool = False) -> Sizes:
+def out_size(size: Any, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: Sizes, ceil: bool = False) -> Sizes:
     """Give how many windows fit along each axis; with ``ceil``, one that begins inside and ends beyond counts too."""
     out = []
     for n, k, s, (before, after), d in zip(size, kernel, stride, padding, dilation, strict=True):

@@ -66,6 +66,7 @@ class Traced(Array):
     _state = ("place", "spec")
     place: Output
     spec: ShapeDtype
+    _device: Any
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -87,7 +88,7 @@ class Traced(Array):
         """The library's backend."""
         return self.level.backend
 
-    @property
+    @property  # type: ignore[misc]
     def data(self) -> Any:
         """Refuse: there is none."""
         return self._escape("data")
@@ -237,7 +238,9 @@ def capture(f: Callable[..., Any], *specs: Any) -> Graph:
         inputs = []
         for position, x in enumerate(flat):
             if any(not isinstance(n, int) for n in x.shape):
-                raise UnsupportedError(f"{label}: the shape {tuple(x.shape)} has a size that is no integer; sizes of any value are not supported yet")
+                raise UnsupportedError(
+                    f"{label}: the shape {tuple(x.shape)} has a size that is no integer; sizes of any value are not supported yet"
+                )
             device = None if isinstance(x, ShapeDtype) else device_of(x)
             inputs.append(level.input(ShapeDtype(tuple(x.shape), backend.dtype(x.dtype)), device, position))
         y = f(*trees.unflatten(in_spec, inputs))

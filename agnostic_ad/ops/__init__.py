@@ -1,10 +1,23 @@
 """The op table: one file per chapter of the Array API standard. Data, no machinery."""
 
-from agnostic_ad.ops import creation, elementwise, indexing, linalg, manipulation, neural, operators, searching, sorting, statistical
 from agnostic_ad.op import TABLE
+from agnostic_ad.ops import (
+    convolution,
+    creation,
+    elementwise,
+    indexing,
+    linalg,
+    manipulation,
+    neural,
+    operators,
+    searching,
+    sorting,
+    statistical,
+)
 
 __all__ = [
     "TABLE",
+    "convolution",
     "creation",
     "elementwise",
     "indexing",

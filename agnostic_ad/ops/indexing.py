@@ -245,16 +245,18 @@ _PUTS = [
 ]
 
 
-@composite("put", "x, indices, value, /", ["x", "indices", "value"], cases=_PUTS)
-def put(xp: Any, x: Any, indices: Any, value: Any) -> Any:
+@composite("put_rows", "x, indices, value, /", ["x", "indices", "value"], cases=_PUTS)
+def put_rows(xp: Any, x: Any, indices: Any, value: Any) -> Any:
     """Give ``x`` with rows replaced; of several for one index, the last stays, on every backend."""
-    size, rest = x.shape[0], (1,) * (x.ndim - 1)
+    size, rest, count = x.shape[0], (1,) * (x.ndim - 1), indices.shape[0]
+    if count == 0 or size == 0:
+        return x
     indices = xp.where(indices < 0, indices + size, indices)
-    value = xp.broadcast_to(value, (indices.shape[0], *x.shape[1:]))
-    writes = _last_writers(xp, indices)
-    counts = xp.scatter_add(xp.astype(writes, x.dtype), indices, size=size)
-    kept = xp.where(xp.reshape(writes, (-1, *rest)), value, xp.zeros_like(value))
-    return xp.where(xp.reshape(counts != 0, (-1, *rest)), xp.scatter_add(kept, indices, size=size), x)
+    # each row's writer, counted from 1, as the sum over all who wrote there of the one who did it last
+    numbers = xp.arange(1, count + 1, dtype=indices.dtype, device=device_of(indices))
+    writer = xp.scatter_add(xp.where(_last_writers(xp, indices), numbers, xp.zeros_like(numbers)), indices, size=size)
+    written = xp.gather(xp.broadcast_to(value, (count, *x.shape[1:])), xp.where(writer > 0, writer - 1, writer), axis=0)
+    return xp.where(xp.reshape(writer > 0, (size, *rest)), written, x)
 
 
 # --- between brackets ----------------------------------------------------------------------------------------------------------------------
@@ -459,7 +461,7 @@ def _assigned(xp: Any, x: Any, key: tuple[Any, ...], value: Any, basic: bool) ->
     rest = tuple(front.shape[len(axes) :])
     value = xp.broadcast_to(value, (*rest[:place], *shape, *rest[place:]))
     value = xp.moveaxis(value, tuple(range(place, place + len(shape))), tuple(range(len(shape))))
-    rows = xp.put(
+    rows = xp.put_rows(
         xp.reshape(front, (math.prod(front.shape[: len(axes)]), *rest)), where, xp.reshape(value, (math.prod(shape), *rest))
     )
     changed = xp.permute_dims(xp.reshape(rows, front.shape), tuple(sorted(range(len(order)), key=order.__getitem__)))

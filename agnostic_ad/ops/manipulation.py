@@ -8,8 +8,8 @@ from typing import Any
 
 from agnostic_ad.errors import AxisError
 from agnostic_ad.families import broadcast_shapes, composite, linear, normalize_axes, normalize_axis, result_dtype, sum_to_shape
-from agnostic_ad.levels import device_of
-from agnostic_ad.namespaces import ShapeDtype
+from agnostic_ad.levels import Array, device_of
+from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.op import Op
 from agnostic_ad.samples import case, integers, strided
 
@@ -265,6 +265,13 @@ def tile(xp: Any, x: Any, repetitions: Any) -> Any:
     return xp.reshape(x, tuple(t * size for t, size in zip(times, shape, strict=True)))
 
 
+def _numbers(repeats: Any) -> list[int]:
+    """Give the elements of an array, or of a sequence, as Python numbers."""
+    backend = lookup(repeats)
+    found = backend.to_numpy(repeats).tolist() if backend is not None else repeats.tolist() if isinstance(repeats, Array) else list(repeats)
+    return found if isinstance(found, list) else [found]
+
+
 @composite(
     "repeat",
     "x, repeats, /, *, axis=None",
@@ -286,10 +293,8 @@ def repeat(xp: Any, x: Any, repeats: Any, *, axis: Any = None) -> Any:
     if isinstance(repeats, int):
         x = xp.broadcast_to(xp.expand_dims(x, axis=axis + 1), (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :]))
         return xp.reshape(x, (*x.shape[:axis], size * repeats, *x.shape[axis + 2 :]))
-    counts = (
-        [int(n) for n in xp.broadcast_to(repeats, (size,)).tolist()] if not isinstance(repeats, tuple | list) else list(repeats)
-    )
-    where = [i for i, n in enumerate(counts) for _ in range(n)]
+    counts = _numbers(repeats)
+    where = [i for i, n in enumerate(counts * size if len(counts) == 1 else counts) for _ in range(n)]
     return xp.take(x, xp.asarray(where, dtype=xp.int64, device=device_of(x)), axis=axis)
 
 

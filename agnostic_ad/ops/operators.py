@@ -224,18 +224,18 @@ class Methods:
         """Round to a number of decimals; the derivative is zero."""
         return TABLE["round"](self) if decimals == 0 else TABLE["round"](self * 10.0**decimals) / 10.0**decimals
 
-    def diagonal(self: Any, offset: int = 0) -> Any:
-        """Give the diagonal of the last two axes."""
-        rows, columns = self.shape[-2:]
-        count = max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
-        first = range(max(-offset, 0), max(-offset, 0) + count)
-        flat = TABLE["reshape"](self, (*self.shape[:-2], rows * columns))
+    def diagonal(self: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+        """Give the diagonal of two axes, as the last axis of the result."""
         xp = _xp(self)
-        return xp.take(flat, xp.asarray([i * columns + i + offset for i in first], dtype=xp.int64, device=self.device), axis=-1)
+        x = xp.moveaxis(self, (axis1, axis2), (-2, -1))
+        rows, columns = x.shape[-2:]
+        first = range(max(-offset, 0), min(rows, columns - offset))
+        places = xp.asarray([i * columns + i + offset for i in first], dtype=xp.int64, device=self.device)
+        return xp.take(xp.reshape(x, (*x.shape[:-2], rows * columns)), places, axis=-1)
 
-    def trace(self: Any, offset: int = 0) -> Any:
-        """Sum the diagonal of the last two axes."""
-        return _xp(self).sum(Methods.diagonal(self, offset), axis=-1)
+    def trace(self: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+        """Sum the diagonal of two axes."""
+        return _xp(self).sum(Methods.diagonal(self, offset, axis1, axis2), axis=-1)
 
     def matmul(self: Any, other: Any) -> Any:
         """Multiply matrices."""
