@@ -4,7 +4,7 @@
 transform functions. Everything nests.
 """
 
-from agnostic_ad import backends, fast, graph, ops, trees
+from agnostic_ad import backends, fast, graph, ops, protocols, trees
 from agnostic_ad.checking import check_grads
 from agnostic_ad.config import defaults
 from agnostic_ad.custom import Function, checkpoint, custom_jvp, custom_vjp
@@ -46,6 +46,7 @@ __all__ = [
     "namespace",
     "no_grad",
     "ops",
+    "protocols",
     "set_grad_enabled",
     "stop_gradient",
     "trees",

@@ -16,10 +16,12 @@ NUMPY = backend_of_namespace(np)
 
 
 def name_of(f: Any) -> str:
+    """Give the name of a function, for labels and messages."""
     return getattr(f, "__name__", type(f).__name__)
 
 
 def is_array(x: Any) -> bool:
+    """Tell whether ``x`` is an array, wrapped or raw."""
     return isinstance(x, Array) or lookup(x) is not None
 
 
@@ -48,6 +50,7 @@ def as_primals(values: Sequence[Any], what: str, everything: Any = ()) -> list[A
 
 
 def select(args: tuple[Any, ...], argnums: int | Sequence[int], what: str) -> tuple[tuple[int, ...], bool]:
+    """Give argnums counted from the front, and whether it was a single one."""
     if argnums == 0 and args:
         return (0,), True
     single = isinstance(argnums, int)
@@ -61,6 +64,7 @@ def select(args: tuple[Any, ...], argnums: int | Sequence[int], what: str) -> tu
 
 
 def replaced(args: tuple[Any, ...], numbers: tuple[int, ...], values: Sequence[Any]) -> list[Any]:
+    """Give the arguments with those of the given numbers replaced."""
     out = list(args)
     for n, v in zip(numbers, values, strict=True):
         out[n] = v
@@ -78,6 +82,7 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 
 
 def unflatten(spec: Any, values: Sequence[Any]) -> Any:
+    """Put leaves back into the structure that `flatten` gave."""
     return values[0] if spec is ONE_LEAF else trees.unflatten(spec, values)
 
 
@@ -113,11 +118,13 @@ def lower(level: Any, x: Any) -> Any:
 
 
 def zeros(x: Any) -> Any:
+    """Give zeros of the shape, dtype, device and level of ``x``."""
     xp, (x,) = unify([x])
     return as_array(xp.zeros_like(x))
 
 
 def as_array(x: Any) -> Any:
+    """Give an array where a library computed one of its scalars."""
     if isinstance(x, Array):
         return x
     backend = lookup(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agnostic_ad.errors import MissingRuleError, UnsupportedError
-from agnostic_ad.levels import Array, Level, unify
+from agnostic_ad.levels import Array, Level, check_alive, unify
 from agnostic_ad.op import Op
 
 __all__ = ["BatchLevel", "Batched"]
@@ -28,6 +28,7 @@ class Batched(Array):
         return self.batched or (isinstance(self.payload, Array) and self.payload.carries_gradient())
 
     def __bool__(self) -> bool:
+        check_alive(self)
         if self.batched:
             raise UnsupportedError(
                 f"bool() of an array batched by {self.level.label}: the members of the batch may differ. "

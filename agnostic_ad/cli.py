@@ -144,10 +144,12 @@ def _train(arguments: argparse.Namespace) -> int:
     _needs("safetensors", "matplotlib", "rich")
     with _defaults(ad, xp, arguments):
         dataset = nn.data.datasets.Digits if digits else nn.data.datasets.FashionMNIST
-        train, test = dataset(train=True), dataset(train=False)
+        train: Any = dataset(train=True)
+        test: Any = dataset(train=False)
+        classes = len(train.classes)
         ad.manual_seed(arguments.seed)
         images = train.tensors[0]
-        model = (mlp if arguments.model == "mlp" else cnn)(images.shape[1:], len(train.classes))
+        model = (mlp if arguments.model == "mlp" else cnn)(images.shape[1:], classes)
         if arguments.dtype != "float32":
             train, test = (nn.data.TensorDataset(d.tensors[0].astype(arguments.dtype), d.tensors[1]) for d in (train, test))
         place = {"xp": xp, "device": arguments.device}
@@ -233,7 +235,7 @@ def _progress() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
-    class Rate(ProgressColumn):
+    class Rate(ProgressColumn):  # type: ignore[misc]
         def render(self, task: Any) -> str:
             return f"{task.speed:,.0f} steps/s" if task.speed else ""
 

@@ -39,7 +39,8 @@ def _numpy() -> Backend:
     return backend_of_namespace(numpy)
 
 
-_DEFAULTS: ContextVar[Place] = ContextVar("agnostic_ad_defaults", default=Place(None, "float32", None))
+_INITIAL = Place(dtype="float32")
+_DEFAULTS: ContextVar[Place] = ContextVar("agnostic_ad_defaults", default=_INITIAL)
 
 
 class defaults:

@@ -17,12 +17,12 @@ from agnostic_ad import trees
 from agnostic_ad.batching import BatchLevel
 from agnostic_ad.errors import CustomRuleError, MissingRuleError
 from agnostic_ad.forward import Dual, ForwardLevel
-from agnostic_ad.levels import DEAD, QUIET, Array, Level, deepest, device_of, inexact, unify
+from agnostic_ad.levels import ABOVE_ALL, DEAD, FAST, QUIET, Array, Level, deepest, device_of, inexact, unify
 from agnostic_ad.mapping import vmap
 from agnostic_ad.modes import enable_grad
 from agnostic_ad.namespaces import lookup
 from agnostic_ad.reverse import ReverseLevel, Variable
-from agnostic_ad.tape import Node, Parts, Structural, backward, make_node, next_number
+from agnostic_ad.tape import Node, Parts, Structural, backward, make_node, next_number, watch
 from agnostic_ad.transforms import vjp
 
 __all__ = ["Function", "checkpoint", "custom_jvp", "custom_vjp"]
@@ -56,6 +56,8 @@ def record(level: ReverseLevel, name: str, parents: tuple[Node | None, ...], res
         return pull([xp.zeros(s, dtype=d, device=v) if c is None else next(left) for c, (s, d, v) in zip(cts, shapes, strict=True)])
 
     whole = make_node(Structural(name, _run_pull), (make_node(_SPREAD, parents, (), None),), (filled,), None)
+    if FAST.get() == ABOVE_ALL:
+        watch(whole, (), ())
     level.nested = level.nested or any(isinstance(r, Array) for r in results)
     return list(level.wrap(tuple(results), whole))
 
@@ -557,5 +559,5 @@ def _boundary(roots: list[Node], start: int) -> list[Node]:
         if node.number > start:
             found[node.number] = node
         else:
-            stack.extend(p for p in node.parents if p is not None)
+            stack.extend(p for p in node.ancestors() if p is not None)
     return list(found.values())

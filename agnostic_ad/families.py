@@ -333,8 +333,6 @@ def composite(
     """
 
     def wrap(fn: Callable[..., Any]) -> Op:
-        op = Op(name, signature, arrays, composite=fn, cases=cases, **options)
-        op.call.__doc__ = fn.__doc__
-        return op
+        return Op(name, signature, arrays, composite=fn, cases=cases, **options)
 
     return wrap

@@ -143,15 +143,15 @@ def _factory(saved: tuple[str, ...], alike: str) -> Callable[..., Any]:
     """Make the function that makes quick functions, for what the rules save (of both operands, the first, the second)."""
     if len(saved) == 1:
         adapt = alike and "adapted(both, level, (x1,), y)"
-        both = _NODE.format(rules="both", parents="(n1,)", saved=saved[0], adapt=adapt or "None")
+        both = _NODE.format(rules="both", parents="n1", saved=saved[0], adapt=adapt or "None")
         source = _UNARY.format(both=both, variable=_VARIABLE)
     else:
         parts = {}
         for which, kept, nodes, operands in zip(
-            ("both", "left", "right"), saved, ("n1, n2", "n1,", "n2,"), ("x1, x2", "x1,", "x2,"), strict=True
+            ("both", "left", "right"), saved, ("(n1, n2)", "n1", "n2"), ("x1, x2", "x1,", "x2,"), strict=True
         ):
             adapt = f"None if same or ({alike}) else adapted({which}, level, ({operands}), y)"
-            parts[which] = _NODE.format(rules=which, parents=f"({nodes})", saved=kept, adapt=adapt)
+            parts[which] = _NODE.format(rules=which, parents=nodes, saved=kept, adapt=adapt)
         source = _BINARY.format(**parts, variable=_VARIABLE)
     scope: dict[str, Any] = {
         "ABOVE_ALL": ABOVE_ALL,
@@ -213,7 +213,7 @@ def fast(op: Op, slow: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _op in TABLE.values():
-    QUICK[_op.name] = fast(_op, _op.call)
+    QUICK[_op.name] = fast(_op, _op)
 
 
 def _bind(self: Level, op: Op) -> Any:

@@ -44,7 +44,7 @@ class ForwardLevel(Level):
         data = tuple(a.payload if m else a for a, m in zip(args, mine, strict=True))
         y = op.run(data, params)
         tangents: Any = tuple(a.tangent if m else None for a, m in zip(args, mine, strict=True))
-        if not op.differentiable or all(t is None for t in tangents) or not isinstance(y, tuple) and not inexact(y):
+        if not op.differentiable or all(t is None for t in tangents) or (not isinstance(y, tuple) and not inexact(y)):
             t: Any = None
         elif op.pushforward is not None:
             t = _joint(op, data, y, tangents, params)

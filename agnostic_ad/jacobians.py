@@ -12,7 +12,7 @@ from agnostic_ad.arguments import Arguments, as_primals, name_of, replaced, sele
 from agnostic_ad.levels import device_of, unify
 from agnostic_ad.mapping import vmap
 from agnostic_ad.namespaces import COMPLEX
-from agnostic_ad.transforms import Recorded, grad, jvp
+from agnostic_ad.transforms import Recorded, grad, jvp, split_aux
 
 __all__ = ["hessian", "hvp", "jacfwd", "jacobian", "jacrev"]
 
@@ -134,6 +134,8 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
         inner, primals, single = _split_argument(f, args, kwargs, argnums, label)
         arguments = Arguments(primals)
         values = as_primals(arguments.leaves, label, args)
+        if not values:  # no columns, from which to learn the output's structure
+            return jacrev(f, argnums, has_aux, holomorphic)(*args, **kwargs)
         kept: dict[str, Any] = {}
         columns = []
         for k, x in enumerate(values):
@@ -141,7 +143,7 @@ def jacfwd(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: boo
             def column(t: Any, k: int = k) -> Any:
                 def of_leaf(leaf: Any) -> Any:
                     y = inner(*arguments.tree(replaced(tuple(values), (k,), [leaf])))
-                    y, aux = y if has_aux else (y, None)
+                    y, aux = split_aux(y, label) if has_aux else (y, None)
                     outs, kept["spec"] = trees.flatten(y)
                     return outs, aux
 

@@ -64,8 +64,10 @@ class Level:
         self.depth, token = self._entered.pop()
         _STACK.reset(token)
         if self.depth == DEAD:
-            self._rules.clear()
-            self._namespaces.clear()  # namespaces refer to their level: this breaks the cycle
+            for spaces in (self._rules, self._namespaces):  # they refer to their level, and what they made to them: this breaks the cycles
+                for space in spaces.values():
+                    space.forget()
+                spaces.clear()
 
     def apply(self, op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute an operation whose deepest operand is of this level."""
@@ -97,7 +99,7 @@ class Level:
 class Array:
     """An array of some transformation. Operators and methods come from the op table."""
 
-    __slots__ = ("__weakref__", "payload", "level")
+    __slots__ = ("__weakref__", "_base", "_views", "level", "payload")  # the two about views are set where there are any
     __agnostic_ad_level__ = True
     __array_priority__ = 1000.0
     __hash__ = object.__hash__
@@ -105,6 +107,8 @@ class Array:
 
     payload: Any
     level: Any
+    _base: Any
+    _views: Any
 
     # --- what an array is ---------------------------------------------------------------------------------------------
     @property

@@ -35,7 +35,17 @@ def _recording(flag: bool) -> list[tuple[ContextVar[Any], Any]]:
     return [(QUIET, quiet), (FAST, ABOVE_ALL if FAST.get() == ABOVE_ALL else quiet)]
 
 
-class no_grad(_Switch):
+class _Bare(_Switch):
+    """A switch that decorates without brackets too, as PyTorch's do."""
+
+    def __new__(cls, function: Any = None) -> Any:
+        return super().__new__(cls) if function is None else cls()(function)
+
+    def __init__(self, function: Any = None) -> None:
+        super().__init__()
+
+
+class no_grad(_Bare):
     """Record nothing: results do not require grad.
 
     A transformation that is entered inside (``grad`` within ``no_grad``) records as ever.
@@ -54,7 +64,7 @@ class no_grad(_Switch):
         return _recording(False)
 
 
-class enable_grad(_Switch):
+class enable_grad(_Bare):
     """Record again, inside ``no_grad``."""
 
     def _settings(self) -> list[tuple[ContextVar[Any], Any]]:

@@ -98,13 +98,13 @@ class Op:
     """
 
     __slots__ = (
+        "_call",
         "_factory",
         "_reverse",
         "abstract",
         "accumulate",
         "arrays",
         "batch",
-        "call",
         "cases",
         "composite",
         "derive",
@@ -161,8 +161,8 @@ class Op:
         self.jvp_saves = self.needs(jvps)
         compile_one = partial_rule if derive else compile_rule
         self.jvps = tuple(r if r is None or r is ZERO else compile_one(r, self.jvp_saves, self.params) for r in jvps)
-        self._factory = _call_factory(self)
-        self.call = self.bind(None)
+        self._factory: Callable[..., Any] | None = None
+        self._call: Callable[..., Any] | None = None
         TABLE[name] = self
         if composite is not None:
             Backend.fallbacks[name] = composite
@@ -171,14 +171,20 @@ class Op:
         return f"<op {self.name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.call(*args, **kwargs)
+        if self._call is None:
+            self._call = self.bind(None)
+        return self._call(*args, **kwargs)
 
     def __reduce__(self) -> Any:
         return _by_name, (self.name,)
 
     def bind(self, floor: Level | None) -> Callable[..., Any]:
         """Give the op as a plain function whose results belong to ``floor`` at least."""
+        if self._factory is None:  # made on demand: a hundred compilations at import would be felt
+            self._factory = _call_factory(self)
         fn: Callable[..., Any] = self._factory(self, dispatch, floor)
+        if self.composite is not None:
+            fn.__doc__ = self.composite.__doc__
         return fn
 
     def at(self, xp: Any) -> Callable[..., Any]:

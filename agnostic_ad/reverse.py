@@ -297,8 +297,8 @@ class Variable(Array):
         return self.__array__()
 
     def _become(self, other: Any) -> None:
-        if self.node is not None and self.node.op is LEAF and self.level.depth <= QUIET.get():
-            self.payload = other.payload  # an update of a parameter: it stays the same leaf
+        if self.node is not None and self.level.depth <= QUIET.get():
+            self.payload = other.payload  # an update of a parameter: it stays the same leaf; and a result keeps its history, as in torch
             return
         if self.node is not None and self.node.op is LEAF and self.level is BASE:
             raise RuntimeError(

@@ -43,6 +43,10 @@ class RuleSpace:
         self.__dict__[name] = made
         return made
 
+    def forget(self) -> None:
+        """Drop the creation functions made so far, which refer to this namespace."""
+        self.__dict__.clear()
+
 
 _CLASSES: dict[int, tuple[int, type[RuleSpace]]] = {}
 
@@ -53,7 +57,7 @@ def rule_space(level: Level, backend: Backend) -> RuleSpace:
     if size != len(TABLE):  # made anew where operations were added since
         members: dict[str, Any] = {"backend": backend, "__slots__": ()}
         for name, op in TABLE.items():
-            call = staticmethod(QUICK.get(name, op.call))
+            call = staticmethod(QUICK.get(name, op))
             extension, _, short = name.rpartition(".")
             if extension:
                 setattr(members.setdefault(extension, _Extension()), short, call.__func__)

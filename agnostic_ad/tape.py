@@ -7,6 +7,7 @@ backward pass takes them from a heap, latest first: no recursion, each once, and
 from __future__ import annotations
 
 import itertools
+import os
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
@@ -34,8 +35,9 @@ class Node:
         Falls with time: a node's parents have larger ones, so the smallest number is the next to visit.
     op : Reverse or Structural
         The rules.
-    parents : tuple of Node
-        Where the operands came from that want a cotangent. (Those of variadic operations hold None for others.)
+    parents : Node or tuple of Node
+        Where the operands came from that want a cotangent. (Those of variadic operations hold None for others.) A single one stands for
+        itself: a tuple more for the garbage collector to follow would be felt in a million operations.
     saved : tuple or None
         What the rules named; None once it is freed.
     params : dict
@@ -49,7 +51,7 @@ class Node:
     __slots__ = ("adapt", "extra", "number", "op", "params", "parents", "saved")
     number: int
     op: Any
-    parents: tuple[Any, ...]
+    parents: Any
     saved: Any
     params: Any
     adapt: Any
@@ -63,7 +65,11 @@ class Node:
     @property
     def next_functions(self) -> tuple[tuple[Node | None, int], ...]:
         """The parents, in PyTorch's form."""
-        return tuple((p, 0) for p in self.parents)
+        return tuple((p, 0) for p in self.ancestors())
+
+    def ancestors(self) -> tuple[Node | None, ...]:
+        """The parents as a tuple."""
+        return self.parents if type(self.parents) is tuple else (self.parents,)
 
     def __repr__(self) -> str:
         return f"<{self.op.name} node {self.number}>"
@@ -155,6 +161,9 @@ def fit(xp: Any, ct: Any, note: tuple[Any, Any]) -> Any:
     return ct
 
 
+_HERE = os.path.dirname(__file__) + os.sep
+
+
 # --- anomaly detection -----------------------------------------------------------------------------------------------------------------
 def _finite(x: Any) -> bool:
     if isinstance(x, tuple):
@@ -167,7 +176,10 @@ def _finite(x: Any) -> bool:
 
 def watch(node: Node, data: Iterable[Any], y: Any) -> None:
     """Note where a node was recorded, and refuse what is not finite though its operands are."""
-    extra(node).origin = "".join(traceback.format_list(traceback.extract_stack()[:-4]))
+    stack = traceback.extract_stack()
+    while len(stack) > 1 and stack[-1].filename.startswith((_HERE, "<op ", "<fast path")):  # the user's line is what helps
+        stack.pop()
+    extra(node).origin = "".join(traceback.format_list(stack))
     if not _finite(y) and all(_finite(a) for a in data):
         raise AnomalyError(f"{node.name} made a NaN or an infinity from finite operands; recorded at\n{extra(node).origin}")
 
@@ -234,7 +246,7 @@ def backward(
         number, node = heappop(heap)
         ct = cts.pop(number)
         op = node.op
-        if type(node) is MarkedNode and not (boundary and number in targets):
+        if type(node) is MarkedNode and (node.extra.hooks or node.extra.retains) and not (boundary and number in targets):
             ct = _run_hooks(node, ct)
         if op is LEAF:
             if wanted is None:
@@ -244,7 +256,7 @@ def backward(
             continue
         if inner and number in targets:
             targets[number] = ct
-            if boundary or allowed is not None and not any(p is not None and p.number in allowed for p in node.parents):
+            if boundary or (allowed is not None and not any(p is not None and p.number in allowed for p in node.ancestors())):
                 continue
         saved = node.saved
         if saved is None:
@@ -266,9 +278,10 @@ def backward(
         simple = op.simple
         params = node.params if op.params else None
         position = -1
-        for parent in node.parents:
+        parents = node.parents
+        for parent in parents if type(parents) is tuple else (parents,):
             position += 1
-            if parent is None or allowed is not None and parent.number not in allowed:
+            if parent is None or (allowed is not None and parent.number not in allowed):
                 continue
             above = parent.number
             if simple:
@@ -291,7 +304,7 @@ def backward(
                 g = rules[0](xp, ct, saved, params, position) if op.variadic else rules[position](xp, ct, saved, params)
             if adapt is not None and adapt[position] is not None:
                 g = fit(xp if plain else unify([g])[0], g, adapt[position])
-            if watched and not structural and not _finite(g) and _finite(ct):
+            if watched and not _finite(g) and _finite(ct):
                 raise AnomalyError(
                     f"the derivative of {op.name} made a NaN or an infinity from a finite cotangent; the operation was recorded at\n"
                     f"{node.extra.origin if type(node) is MarkedNode else '  (outside detect_anomaly)'}"
@@ -362,9 +375,9 @@ def _reconnect(node: Node, saved: tuple[Any, ...], level: ReverseLevel) -> tuple
         elif name not in op.arrays:
             out.append(value)
         elif op.variadic:
-            out.append(tuple(connected(v, p) for v, p in zip(value, node.parents, strict=True)))
+            out.append(tuple(connected(v, p) for v, p in zip(value, node.ancestors(), strict=True)))
         else:
-            out.append(connected(value, node.parents[op.arrays.index(name)]))
+            out.append(connected(value, node.ancestors()[op.arrays.index(name)]))
     return tuple(out)
 
 
@@ -378,10 +391,10 @@ def _between(roots: Iterable[Node], wanted: Sequence[Node]) -> set[int]:
         if node.number in seen or node.number > newest:
             continue
         seen[node.number] = node
-        stack.extend(p for p in node.parents if p is not None)
+        stack.extend(p for p in node.ancestors() if p is not None)
     on_path = {n.number for n in wanted}
     for number in sorted(seen, reverse=True):  # parents first
-        if any(p is not None and p.number in on_path for p in seen[number].parents):
+        if any(p is not None and p.number in on_path for p in seen[number].ancestors()):
             on_path.add(number)
     return on_path
 
@@ -397,7 +410,8 @@ def _run_hooks(node: Node, ct: Any) -> Any:
                 raise ValueError(f"a gradient hook returned shape {tuple(replaced.shape)} for a gradient of shape {tuple(ct.shape)}")
             ct = replaced
     if found.retains:
-        found.grad = ct if found.grad is None else add(found.grad, ct)
+        kept = ct if found.grad is None else add(found.grad, ct)
+        found.grad = kept if kept is not ct or isinstance(ct, Array) else RAW[type(ct)].own(ct)
     return ct
 
 

@@ -102,6 +102,13 @@ def differentiable(xp: Any) -> Any:
     return BASE.namespace(backend_of_namespace(xp))
 
 
+def split_aux(y: Any, label: str) -> tuple[Any, Any]:
+    """Give output and aux of a function with has_aux=True."""
+    if not (isinstance(y, tuple) and len(y) == 2):
+        raise TypeError(f"{label} with has_aux=True needs a function that returns (output, aux); got {type(y).__name__}")
+    return y
+
+
 # --- reverse -----------------------------------------------------------------------------------------------------------------------------
 class Recorded:
     """A function that ran once on a tape of its own."""
@@ -113,12 +120,11 @@ class Recorded:
         self.level = level = ReverseLevel(label)
         self.aux = None
         with level:
-            self.leaves = [level.leaf(x) for x in self.primals]
-            y = f(*self.arguments.tree(self.leaves))
+            leaves = [level.leaf(x) for x in self.primals]
+            self.nodes: list[Any] = [leaf.node for leaf in leaves]  # now: the function may change its arguments in place
+            y = f(*self.arguments.tree(leaves))
             if has_aux:
-                if not (isinstance(y, tuple) and len(y) == 2):
-                    raise TypeError(f"{label} with has_aux=True needs a function that returns (output, aux); got {type(y).__name__}")
-                y, aux = y
+                y, aux = split_aux(y, label)
                 self.aux = trees.map_tree(lambda x: as_array(lower(level, x)), aux)
             self.outputs, self.out_spec = flatten(y)
         self.values = [lower(level, v) for v in self.outputs]
@@ -131,8 +137,7 @@ class Recorded:
     def pull(self, cts: Sequence[Any], retain: bool) -> list[Any]:
         """Give the cotangents of the primals' leaves from those of the outputs' leaves."""
         roots = [(v.node, ct) for v, ct in zip(self.outputs, cts, strict=True) if self.tracked(v)]
-        wanted: list[Any] = [leaf.node for leaf in self.leaves]
-        found = backward(roots, level=self.level, retain=retain, wanted=wanted)
+        found = backward(roots, level=self.level, retain=retain, wanted=self.nodes)
         return [zeros(x) if g is None else own(g) for g, x in zip(found, self.primals, strict=True)]
 
     def tracked(self, v: Any) -> bool:
@@ -386,7 +391,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     with level:
         y = f(*trees.unflatten(spec, [level.dual(x, t) for x, t in zip(values, directions, strict=True)]))
         if has_aux:
-            y, aux = y
+            y, aux = split_aux(y, label)
             aux = trees.map_tree(functools.partial(lower, level), aux)
         outs, out_spec = trees.flatten(y)
     out, tangent = [], []

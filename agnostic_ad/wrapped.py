@@ -25,6 +25,8 @@ class Namespace:
         The library at the bottom.
     """
 
+    newaxis = None
+
     def __init__(self, level: Level, backend: Backend, path: str = "") -> None:
         self.level, self.backend, self._path = level, backend, path
         kind = type(level).__name__.removesuffix("Level").lower()
@@ -55,6 +57,11 @@ class Namespace:
             )
             raise AttributeError(f"{self.__name__} has no {name!r}: it {known}")
         return raw
+
+    def forget(self) -> None:
+        """Drop the functions made so far, which refer to this namespace."""
+        for name in [name for name, value in self.__dict__.items() if callable(value)]:
+            del self.__dict__[name]
 
     def __dir__(self) -> list[str]:
         prefix = f"{self._path}." if self._path else ""

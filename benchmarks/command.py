@@ -46,9 +46,7 @@ def machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        model = next(
-            (line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")), model
-        )
+        model = next((line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")), model)
     return {"python": platform.python_version(), "cpu": model, "cores": os.cpu_count(), "versions": found}
 
 
@@ -62,9 +60,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="agnostic-ad bench", description="Benchmarks beside the peers: CPU time, one thread, interleaved rounds."
     )
-    made.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; without a name, all but {', '.join(SLOW)}"
-    )
+    made.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)}; without a name, all but {', '.join(SLOW)}")
     made.add_argument("--list", action="store_true", help="say what there is")
     made.add_argument("--rounds", type=int, help="how many interleaved rounds (each benchmark has its own default)")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -82,11 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     unknown = [name for name in options.names if name not in BENCHMARKS]
     if unknown or (options.rounds is not None and options.rounds < 1):
-        fault = (
-            f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}"
-            if unknown
-            else "--rounds must be 1 or more"
-        )
+        fault = f"there is no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}" if unknown else "--rounds must be 1 or more"
         print(f"agnostic-ad bench: {fault}", file=sys.stderr)
         return 2
     if options.json is not None and not options.json.parent.is_dir():  # said now, not after minutes of measuring
@@ -96,10 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     about, failed, missed = machine(), False, False
     print(f"{about['cpu']}, Python {about['python']}, " + ", ".join(f"{k} {v}" for k, v in about["versions"].items() if v))
-    print(
-        "one thread; median of the rounds' ratios, with quartiles"
-        + ("; SMOKE: the figures mean nothing" if options.smoke else "")
-    )
+    print("one thread; median of the rounds' ratios, with quartiles" + ("; SMOKE: the figures mean nothing" if options.smoke else ""))
     report: dict[str, Any] = {"machine": about, "smoke": options.smoke, "benchmarks": {}}
     try:
         for name in names:
@@ -107,8 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             before, core = load(), pin()
             try:
                 rows = [
-                    from_json(row)
-                    for row in in_process("command.measure", name=name, rounds=options.rounds, smoke=options.smoke)["rows"]
+                    from_json(row) for row in in_process("command.measure", name=name, rounds=options.rounds, smoke=options.smoke)["rows"]
                 ]
             except BenchmarkError as error:
                 print(f"agnostic-ad bench: {name}: {error}", file=sys.stderr)

@@ -263,9 +263,7 @@ def in_process(function: str, **arguments: Any) -> Any:
     """Run ``function`` of a module of ``benchmarks`` ("scale.ours") in a fresh process and give what it returns, through JSON."""
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder, "answer.json")
-        command = python(
-            "from benchmarks.harness import answer; answer(*sys.argv[1:])", function, json.dumps(arguments), str(answer)
-        )
+        command = python("from benchmarks.harness import answer; answer(*sys.argv[1:])", function, json.dumps(arguments), str(answer))
         done = subprocess.run(command, env=environment(), stderr=subprocess.PIPE, text=True, check=False)
         if done.returncode or not answer.exists():
             lines = done.stderr.strip().splitlines()

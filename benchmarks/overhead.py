@@ -171,9 +171,7 @@ def run(rounds: int | None = None, smoke: bool = False) -> list[Row]:
         if main:
             rows.append(compare(both, found, "ours", "autograd", bar=0.30, scale=scale))
             rows.append(compare(both, found, "ours", "numpy", name="by hand", scale=scale))
-        rows.append(
-            compare(forward, found, "ours forward", "torch forward", name="torch", bar=0.45 if main else None, scale=scale)
-        )
+        rows.append(compare(forward, found, "ours forward", "torch forward", name="torch", bar=0.45 if main else None, scale=scale))
         if main:
             rows.append(compare(forward, found, "ours forward", "numpy forward", name="numpy", scale=scale))
     return rows

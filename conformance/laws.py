@@ -368,7 +368,7 @@ def abstract_is_actual(call: Call, place: Place) -> None:
 def _defaults(call: Call) -> dict[str, Any]:
     import inspect
 
-    parameters = inspect.signature(call.op.call).parameters.values()
+    parameters = inspect.signature(call.op.bind(None)).parameters.values()
     return {p.name: p.default for p in parameters if p.name in call.op.params and p.default is not p.empty}
 
 

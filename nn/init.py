@@ -91,7 +91,12 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     """
     if nonlinearity in ("linear", "sigmoid") or nonlinearity.startswith("conv"):
         return 1.0
-    gains = {"tanh": 5.0 / 3, "relu": math.sqrt(2.0), "selu": 3.0 / 4, "leaky_relu": math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))}
+    gains = {
+        "tanh": 5.0 / 3,
+        "relu": math.sqrt(2.0),
+        "selu": 3.0 / 4,
+        "leaky_relu": math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2)),
+    }
     if nonlinearity not in gains:
         raise ValueError(f"calculate_gain knows linear, sigmoid, conv1d, {', '.join(gains)}; not {nonlinearity!r}")
     return gains[nonlinearity]

@@ -152,7 +152,7 @@ class Module:
     def __delattr__(self, name: str) -> None:
         for kind in (self._parameters, self._buffers, self._modules):
             if name in kind:
-                del kind[name]  # type: ignore[attr-defined]
+                del kind[name]
                 self._passing_buffers.discard(name)
                 return
         super().__delattr__(name)

@@ -6,7 +6,7 @@ a parameter is that `Parameter` made it: a register of weak references remembers
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
 from agnostic_ad import Variable
@@ -65,7 +65,7 @@ class Parameter(metaclass=_Marked):
     (True, True, False)
     """
 
-    register = WeakValueDictionary()
+    register: ClassVar[WeakValueDictionary[int, Variable]] = WeakValueDictionary()
 
     def __new__(cls, data: Any, requires_grad: bool = True) -> Variable:  # type: ignore[misc]
         """Make a Variable, and mark it."""
@@ -83,8 +83,8 @@ class Buffer(metaclass=_Marked):
         Whether ``state_dict`` includes it.
     """
 
-    register = WeakValueDictionary()
-    passing: WeakValueDictionary[int, Variable] = WeakValueDictionary()
+    register: ClassVar[WeakValueDictionary[int, Variable]] = WeakValueDictionary()
+    passing: ClassVar[WeakValueDictionary[int, Variable]] = WeakValueDictionary()
     """Those that ``state_dict`` leaves out, until a module has them."""
 
     def __new__(cls, data: Any, persistent: bool = True) -> Variable:  # type: ignore[misc]

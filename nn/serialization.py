@@ -57,7 +57,9 @@ def save_file(state: Mapping[str, Any] | Module, path: str | os.PathLike[str]) -
         raw = x.payload if isinstance(x, Array) else x
         dtype = dtype_name(raw.dtype)
         if dtype not in _KEPT:
-            raise TypeError(f"save_file: {name!r} has dtype {dtype}, which is not kept in these files. Convert it first, to float32 for instance.")
+            raise TypeError(
+                f"save_file: {name!r} has dtype {dtype}, which is not kept in these files. Convert it first, to float32 for instance."
+            )
         host[name] = np.ascontiguousarray(backend_of(raw).to_numpy(raw)).reshape(tuple(raw.shape))
     path = Path(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

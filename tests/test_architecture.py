@@ -18,7 +18,7 @@ import support
 # know nothing of each other. A module that stands on no floor fails the test: say where it belongs.
 FLOORS: list[set[str]] = [
     {"errors", "trees", "namespaces", "backends", "samples"},
-    {"levels", "op", "families", "wrapped", "rules", "config", "random"},
+    {"levels", "op", "families", "wrapped", "rules", "views", "config", "random"},
     {"ops"},
     {"reverse", "tape", "fast", "forward", "batching", "graph"},
     {"arguments", "modes", "transforms", "mapping", "jacobians", "custom", "checking"},
@@ -36,6 +36,7 @@ HEAVY = {
 }  # fmt: skip
 HOMES = {f"agnostic_ad.backends.{name}": {name} for name in HEAVY}
 HOMES |= {"agnostic_ad.backends.cupy": {"cupy", "cupyx"}, "agnostic_ad.backends.jax": {"jax", "jaxlib"}}
+HOMES |= {"agnostic_ad.backends.torch_nn": {"torch"}}
 HOMES |= {"agnostic_ad.cupy": {"cupy", "cupyx"}, "agnostic_ad.backends.strict": {"array_api_strict"}}
 
 

@@ -146,9 +146,7 @@ def test_a_refusal_in_another_process_arrives_as_one_line() -> None:
 
 
 def test_rounds_are_shared_out_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        harness, "in_process", lambda function, rounds, base: {"ours": [base] * rounds, "torch": [2 * base] * rounds}
-    )
+    monkeypatch.setattr(harness, "in_process", lambda function, rounds, base: {"ours": [base] * rounds, "torch": [2 * base] * rounds})
     assert harness.over_processes("f", 6, processes=4, base=1.5) == {"ours": [1.5] * 6, "torch": [3.0] * 6}
     asked = []
     monkeypatch.setattr(harness, "in_process", lambda function, rounds: asked.append(rounds) or {})
@@ -238,7 +236,5 @@ def test_without_names_the_slow_ones_are_left_out(monkeypatch: pytest.MonkeyPatc
 
 
 def test_python_m_benchmarks() -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--list"], capture_output=True, text=True, check=True, cwd=support.ROOT
-    )
+    ran = subprocess.run([sys.executable, "-m", "benchmarks", "--list"], capture_output=True, text=True, check=True, cwd=support.ROOT)
     assert ran.stdout.startswith("overhead")

@@ -59,7 +59,7 @@ def test_a_seed_gives_the_same_run_everywhere(backend: support.Backend, tmp_path
     for n, name in enumerate(("numpy", backend.name, backend.name)):
         # jax's own float64 switch plays no part: the parameters are float32
         run("train", "--epochs", "1", "--seed", "7", "--namespace", name, "--out", f"{n}", cwd=tmp_path, JAX_ENABLE_X64="0")
-        first.append(json.loads((tmp_path / f"{n}" / "log.jsonl").open().readline())["loss"])
+        first.append(json.loads((tmp_path / f"{n}" / "log.jsonl").read_text().splitlines()[0])["loss"])
     assert first[0] == pytest.approx(first[1], abs=1e-5) and first[1] == first[2]
 
 

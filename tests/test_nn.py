@@ -40,7 +40,7 @@ def test_what_is_registered() -> None:
     assert list(net.children()) == [net.first] and list(net.modules()) == [net, net.first]
     assert list(net.state_dict()) == ["scale", "mean", "first.weight", "first.bias", "tied.weight", "tied.bias"]
     assert {type(x) for x in net.state_dict().values()} == {np.ndarray}
-    assert list(net.state_dict(prefix="model.", keep_vars=True).values())[0] is net.scale
+    assert next(iter(net.state_dict(prefix="model.", keep_vars=True).values())) is net.scale
     assert net.get_parameter("first.weight") is net.first.weight and net.get_buffer("mean") is net.mean
     assert net.get_submodule("first") is net.first and "scale" in dir(net)
     del net.scale
@@ -66,7 +66,7 @@ def test_what_cannot_be_registered() -> None:
     net = Net()
     with pytest.raises(AttributeError, match=r"call super\(\).__init__\(\) before assigning 'p'"):
         Early()
-    with pytest.raises(TypeError, match="'scale' is a parameter: assign an nn.Parameter or None, not ndarray"):
+    with pytest.raises(TypeError, match=r"'scale' is a parameter: assign an nn.Parameter or None, not ndarray"):
         net.scale = np.ones(4)
     with pytest.raises(TypeError, match="'first' is a module"):
         net.first = 3
@@ -223,7 +223,10 @@ def test_what_layers_refuse(rng: np.random.Generator) -> None:
     for call, text in [
         (lambda: F.linear(x, np.ones((2, 5))), r"an input of shape \(2, 3, 4, 4\) does not fit a weight of shape \(2, 5\)"),
         (lambda: F.conv2d(x, np.ones((2, 2, 3, 3))), r"with 3 channels does not fit a weight of shape \(2, 2, 3, 3\)"),
-        (lambda: F.conv2d(x, np.ones((2, 3, 5, 5))), r"a window of size \(5, 5\) with dilation \(1, 1\) does not fit an input of size \(4, 4\)"),
+        (
+            lambda: F.conv2d(x, np.ones((2, 3, 5, 5))),
+            r"a window of size \(5, 5\) with dilation \(1, 1\) does not fit an input of size \(4, 4\)",
+        ),
         (lambda: F.conv2d(x[0, 0], np.ones((2, 3, 3, 3))), r"conv2d takes an input of 3 or 4 dimensions, not of shape \(4, 4\)"),
         (lambda: F.conv2d(x, np.ones((2, 3, 3))), "should have 4 dimensions"),
         (lambda: F.conv2d(x, np.ones((2, 3, 3, 3)), padding="same", stride=2), "padding='same' needs a stride of 1"),

@@ -101,14 +101,17 @@ def test_digits() -> None:
     assert set(targets.tolist()) == set(range(10)) and targets.dtype == np.int64
 
 
-# --- Fashion-MNIST, on four small files of our own -----------------------------------------------------------------------------------------
+# --- Fashion-MNIST, on four small files of our own ---
 def write(folder: Path) -> dict[str, str]:
     import hashlib
 
     digests = {}
     folder.mkdir(parents=True)
     for part, n in (("train", 3), ("t10k", 2)):
-        for kind, content in (("images-idx3", bytes(16) + bytes(range(256)) * (n * 784 // 256) + bytes(n * 784 % 256)), ("labels-idx1", bytes(8 + n))):
+        for kind, content in (
+            ("images-idx3", bytes(16) + bytes(range(256)) * (n * 784 // 256) + bytes(n * 784 % 256)),
+            ("labels-idx1", bytes(8 + n)),
+        ):
             name = f"{part}-{kind}-ubyte"
             (folder / f"{name}.gz").write_bytes(gzip.compress(content))
             digests[name] = hashlib.sha256(content).hexdigest()

@@ -221,7 +221,8 @@ def test_optimizer_states_move_both_ways(rng: np.random.Generator, name: str, op
     a2.load_state_dict(theirs)
     mine = a.state_dict()
     mine["state"] = {
-        n: {k: torch.as_tensor(v, dtype=torch.float32) if k == "step" else torch.tensor(v) for k, v in s.items()} for n, s in mine["state"].items()
+        n: {k: torch.as_tensor(v, dtype=torch.float32) if k == "step" else torch.tensor(v) for k, v in s.items()}
+        for n, s in mine["state"].items()
     }
     b2.load_state_dict(mine)
     step(p2, a2, np.asarray, 9)

@@ -24,7 +24,9 @@ def losses(backend: support.Backend, make: Any, optimizer: Any, dtype: str, step
 
 
 @pytest.mark.parametrize("make", [mlp, cnn])
-@pytest.mark.parametrize("optimizer", [lambda p: nn.optim.SGD(p, lr=0.1, momentum=0.9), lambda p: nn.optim.Adam(p, lr=0.01)], ids=["SGD", "Adam"])
+@pytest.mark.parametrize(
+    "optimizer", [lambda p: nn.optim.SGD(p, lr=0.1, momentum=0.9), lambda p: nn.optim.Adam(p, lr=0.01)], ids=["SGD", "Adam"]
+)
 def test_steps_are_the_same_on_every_library(backend: support.Backend, make: Any, optimizer: Any) -> None:
     expected = losses(support.Backend("numpy"), make, optimizer, "float64")
     np.testing.assert_allclose(losses(backend, make, optimizer, "float64"), expected, rtol=1e-9)

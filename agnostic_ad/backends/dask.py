@@ -19,7 +19,7 @@ class DaskBackend(Backend):
 
     lazy = True
     mutable = False
-    replaced = frozenset({"repeat", "tril", "triu"})  # no axis=None; no complex numbers
+    replaced = frozenset({"repeat", "take", "tril", "triu"})  # no axis=None, nor complex numbers
 
     def owns(self, x: Any) -> bool:
         """Tell whether ``x`` is a dask array."""

@@ -29,6 +29,10 @@ class StrictBackend(Backend):
         """Copy from whichever device."""
         return np.asarray(x.to_device(xp.Device("CPU_DEVICE"))._array)
 
+    def astype(self, x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+        """Convert; array-api-strict takes ``device=None`` for its default device, not for that of ``x``."""
+        return xp.astype(x, dtype, copy=copy, device=x.device if device is None else device)
+
 
 _INSTANCE = StrictBackend(xp)
 

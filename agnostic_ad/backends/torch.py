@@ -1,5 +1,6 @@
 """PyTorch, through array_api_compat. Its own autograd is left alone: tensors that require grad are refused by torch's operations
-on views, not by this package."""
+on views, not by this package.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ import array_api_compat.torch as xp
 import torch
 
 from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.torch_nn import TorchNeural
 
 
-class TorchBackend(Backend):
+class TorchBackend(TorchNeural):
     """Tensors on any device of PyTorch."""
 
     checks_bounds = True

@@ -50,7 +50,5 @@ def out_size(size: Any, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: 
 
 def offsets(kernel: Sizes, out: Sizes, stride: Sizes, dilation: Sizes) -> Iterator[tuple[slice, ...]]:
     """Give, for each position inside a window, the slices of the last axes that pick it from all windows."""
-    spans = [
-        [slice(i * d, i * d + (o - 1) * s + 1, s) for i in range(k)] for k, o, s, d in zip(kernel, out, stride, dilation, strict=True)
-    ]
+    spans = [[slice(i * d, i * d + (o - 1) * s + 1, s) for i in range(k)] for k, o, s, d in zip(kernel, out, stride, dilation, strict=True)]
     return product(*spans)

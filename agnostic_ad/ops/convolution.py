@@ -30,7 +30,9 @@ def _padded(xp: Any, x: Any, padding: Any, value: float = 0.0) -> Any:
     """Give ``x`` with values around its last axes."""
     for axis, (before, after) in enumerate(padding, start=x.ndim - len(padding)):
         if before or after:
-            sides = [xp.full((*x.shape[:axis], n, *x.shape[axis + 1 :]), value, dtype=x.dtype, device=device_of(x)) for n in (before, after)]
+            sides = [
+                xp.full((*x.shape[:axis], n, *x.shape[axis + 1 :]), value, dtype=x.dtype, device=device_of(x)) for n in (before, after)
+            ]
             x = xp.concat([sides[0], x, sides[1]], axis=axis)
     return x
 
@@ -202,7 +204,10 @@ conv_weight = Op(
     abstract=lambda xp, args, params: ShapeDtype(
         (args[1].shape[1], args[0].shape[1] // params["how"].groups, *params["kernel"]), result_dtype(xp, args)
     ),
-    cases=[case((2, 2, 4), (2, 3, 3), kinds="fc", kernel=(2,), how=_ONE), case((1, 4, 4, 3), (1, 2, 2, 4), kinds="f", kernel=(2, 2), how=_TWO)],
+    cases=[
+        case((2, 2, 4), (2, 3, 3), kinds="fc", kernel=(2,), how=_ONE),
+        case((1, 4, 4, 3), (1, 2, 2, 4), kinds="f", kernel=(2, 2), how=_TWO),
+    ],
 )
 
 
@@ -262,7 +267,9 @@ def _pool_put(xp: Any, ct: Any, x: Any, y: Any, *, how: Pooling) -> Any:
 def _pool_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
     x, how = args[0], params["how"]
     if len(x.shape) < len(how.kernel) or 0 in _pool_out(x, how):
-        raise ValueError(f"max_pool: a window of size {how.kernel} with dilation {how.dilation} does not fit an input of shape {tuple(x.shape)}")
+        raise ValueError(
+            f"max_pool: a window of size {how.kernel} with dilation {how.dilation} does not fit an input of shape {tuple(x.shape)}"
+        )
     return args, params
 
 

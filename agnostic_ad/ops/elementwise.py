@@ -161,16 +161,16 @@ atanh = elementwise("atanh", lambda xp, ct, x: ct / ((xp.ones_like(x) - x) * (xp
 
 # --- complex numbers ----------------------------------------------------------------------------------------------------------------------------
 real = elementwise(
-    "real", vjps=[lambda ct: ct], jvps=[lambda xp, ct, x: xp.real(ct) if x.dtype in COMPLEX else ct], result="real", kinds="c"
+    "real", vjps=[lambda ct: ct], jvps=[lambda xp, ct, x: xp.real(ct) if x.dtype in COMPLEX else ct], result="real", kinds="ifc"
 )
 imag = elementwise(
     "imag",
-    vjps=[lambda xp, ct, x_dtype: xp.astype(ct, x_dtype) * 1j],
+    vjps=[lambda xp, ct, x_dtype: xp.astype(ct, x_dtype) * 1j if x_dtype in COMPLEX else xp.zeros_like(ct)],
     jvps=[lambda xp, ct: xp.imag(ct)],
     result="real",
     kinds="c",
 )
-conj = elementwise("conj", vjps=[lambda xp, ct: xp.conj(ct)], jvps=[lambda xp, ct: xp.conj(ct)], kinds="c")
+conj = elementwise("conj", vjps=[lambda xp, ct: xp.conj(ct)], jvps=[lambda xp, ct: xp.conj(ct)], kinds="ifc")
 
 # --- choices ------------------------------------------------------------------------------------------------------------------------------------
 maximum = elementwise(

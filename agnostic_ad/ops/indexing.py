@@ -11,6 +11,7 @@ import math
 import operator
 from typing import Any
 
+from agnostic_ad import views
 from agnostic_ad.errors import EscapedArrayError
 from agnostic_ad.families import broadcast_shapes, composite, linear, normalize_axis, sum_to_shape
 from agnostic_ad.levels import Array, check_alive, deepest, device_of, inexact, lift_to
@@ -403,7 +404,10 @@ def index(x: Any, key: Any) -> Any:
     check_alive(x)
     key, basic = normalize_key(key)
     if basic:
-        return getitem.run((x,), {"key": key})
+        y = getitem.run((x,), {"key": key})
+        if y.shape:
+            views.note(x, y, key)
+        return y
     level = deepest((x, *(k for k in key if isinstance(k, Array))))
     assert level is not None
     xp = level.namespace(x.backend)
@@ -425,6 +429,8 @@ def assign(x: Any, key: Any, value: Any) -> None:
     """Do ``x[key] = value``: ``x`` becomes a new array, so nothing that was saved is overwritten."""
     check_alive(x)
     key, basic = normalize_key(key)
+    if views.is_view(value, x, key):
+        return  # x[key] += 1 has written already
     level = x.level
     deeper = deepest((x, value, *(k for k in key if isinstance(k, Array))))
     if deeper is not level:
@@ -435,10 +441,10 @@ def assign(x: Any, key: Any, value: Any) -> None:
     xp = level.namespace(x.backend)
     value = xp.asarray(value, device=x.device) if not isinstance(value, Array) else lift_to(level, value)
     if value.dtype != x.dtype:
-        if value.dtype in COMPLEX and x.dtype not in COMPLEX or inexact(value) and not inexact(x):
+        if (value.dtype in COMPLEX and x.dtype not in COMPLEX) or (inexact(value) and not inexact(x)):
             raise TypeError(f"an array of dtype {x.dtype} cannot hold values of dtype {value.dtype}")
         value = xp.astype(value, x.dtype)
-    x._become(_assigned(xp, x, key, value, basic))
+    views.write(x, _assigned(xp, x, key, value, basic), setitem, getitem)
 
 
 def _assigned(xp: Any, x: Any, key: tuple[Any, ...], value: Any, basic: bool) -> Any:

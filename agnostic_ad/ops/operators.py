@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
+from agnostic_ad import views
 from agnostic_ad.families import normalize_axis
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import lookup
@@ -30,6 +32,11 @@ def reflected(call: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, other: call(other, self)
 
 
+def _method(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function for what may be a callable object: only functions become methods."""
+    return call if isinstance(call, FunctionType) else lambda self: call(self)
+
+
 def _in_place(call: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Any, other: Any, /) -> Any:
         result = call(self, other)
@@ -48,7 +55,7 @@ def _in_place(call: Callable[..., Any]) -> Callable[..., Any]:
             raise EscapedArrayError(
                 f"an array of {self.level.label} cannot take a value of {result.level.label} in place. Write x = x + y, not x += y."
             )
-        self._become(result)
+        views.write(self, result, TABLE["setitem"], TABLE["getitem"])
         return self
 
     return method
@@ -67,11 +74,11 @@ def install_operators(cls: type[Array], form: Callable[[Op, Callable[..., Any]],
     for op in TABLE.values():
         for name in op.operators:
             if len(op.arrays) == 1:
-                setattr(cls, name, form(op, op.call))
+                setattr(cls, name, _method(form(op, op)))
             elif name.startswith("__r") and name != "__rshift__":
-                setattr(cls, name, guarded(reflected(form(op, op.call))))
+                setattr(cls, name, guarded(reflected(form(op, op))))
             else:
-                call = form(op, guarded(op.call))
+                call = form(op, guarded(op))
                 setattr(cls, name, call)
                 if op.differentiable or op.name.startswith("bitwise"):
                     setattr(cls, f"__i{name[2:]}", _in_place(call))

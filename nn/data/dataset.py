@@ -44,7 +44,9 @@ class TensorDataset(Dataset):
     def __init__(self, *tensors: Any) -> None:
         self.tensors = tuple(_raw(x) for x in tensors)
         if not tensors or len({x.shape[0] for x in self.tensors}) > 1:
-            raise ValueError(f"TensorDataset takes arrays of one length, not of {', '.join(str(x.shape[0]) for x in self.tensors) or 'none'}")
+            raise ValueError(
+                f"TensorDataset takes arrays of one length, not of {', '.join(str(x.shape[0]) for x in self.tensors) or 'none'}"
+            )
 
     def __getitem__(self, index: Any) -> Any:
         return tuple(x[index] for x in self.tensors)

@@ -1,0 +1,259 @@
+"""graph.capture: what is abstract agrees with what is computed; graphs run under every transformation."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import support
+from derivatives import close, exact
+
+import agnostic_ad as ad
+from agnostic_ad import graph
+from agnostic_ad.errors import UnsupportedError
+
+X = np.asarray([0.3, -1.2, 0.7])
+M = np.cos(np.arange(6.0)).reshape(2, 3)
+Pair = namedtuple("Pair", ["a", "b"])
+
+
+def f(x: Any) -> Any:
+    xp = ad.namespace(x)
+    return xp.sum(xp.sin(x) * x + x[0] * xp.exp(x))
+
+
+def setter(x: Any) -> Any:
+    y = x * 2
+    y[1:] = x[:-1] ** 2
+    y[0] += 1.0
+    return y
+
+
+@ad.custom_vjp
+def clipped(x: Any) -> Any:
+    return x
+
+
+clipped.defvjp(lambda x: (x, None), lambda _, ct: (ad.namespace(ct).clip(ct, -0.5, 0.5),))
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "elementwise": (lambda x: ad.namespace(x).exp(-x * 2.0 + 1) / (x**2 + 1), (X,)),
+    "float32": (lambda x: 2.0 * x / 3 + ad.namespace(x).sin(x), (X.astype("float32"),)),
+    "mixed": (lambda x, y: x * y, (X.astype("float32"), X)),
+    "integers": (lambda n: n * 2 + ad.namespace(n).sum(n), (np.asarray([1, 2, 3], "int32"),)),
+    "comparison": (lambda x: (x > 0) & (x < 1), (X,)),
+    "complex": (lambda z: ad.namespace(z).real(z * ad.namespace(z).conj(z)), (X + 1j,)),
+    "reductions": (lambda m: (m.sum(), m.mean(axis=0), m.max(axis=1, keepdims=True), m.argmax(axis=0), m.var(axis=(0, 1))), (M,)),
+    "shapes": (lambda m: (m.T, m.reshape(3, 2), m[None], m.ravel(), ad.namespace(m).expand_dims(m, axis=-1)), (M,)),
+    "indexing": (lambda m: (m[0], m[:, 1:], m[..., ::-1], m[1, 2], m[None, :, 0]), (M,)),
+    "gather": (lambda m: (m[:, [2, 0, 2]], ad.namespace(m).take(m, np.asarray([1, 0]), axis=0)), (M,)),
+    "matmul": (lambda m, x: (m @ x, m @ m.T, x @ x), (M, X)),
+    "concat": (lambda x: ad.namespace(x).concat([x, ad.namespace(x).stack([x[0], x[1]])]), (X,)),
+    "sort": (lambda x: (ad.namespace(x).sort(x), ad.namespace(x).argsort(x)), (X,)),
+    "where": (lambda x: ad.namespace(x).where(x > 0, x, -x * 2), (X,)),
+    "setitem": (setter, (X,)),
+    "creation": (lambda x: ad.namespace(x).ones(3) * x + ad.namespace(x).arange(3) + ad.namespace(x).zeros_like(x), (X,)),
+    "constants": (lambda x: x * np.asarray([1.0, 2.0, 3.0]) + X, (X,)),
+    "cumulative": (lambda x: ad.namespace(x).cumulative_sum(x, axis=0), (X,)),
+    "linspace": (lambda x: ad.namespace(x).linspace(0.0, 1.0, 3) * x, (X,)),
+    "astype": (lambda x: x.astype("float32") + 1, (X,)),
+    "grad": (ad.grad(f), (X,)),
+    "value_and_grad": (ad.value_and_grad(f), (X,)),
+    "grad of grad": (ad.grad(lambda x: ad.grad(f)(x).sum()), (X,)),
+    "vjp": (lambda x: ad.vjp(lambda x: x * x, x)[1](x)[0], (X,)),
+    "jvp": (lambda x, t: ad.jvp(f, (x,), (t,)), (X, X + 1)),
+    "linearize": (lambda x, t: ad.linearize(f, x)[1](t), (X, X + 1)),
+    "jacfwd": (ad.jacfwd(lambda x: x * x.sum()), (X,)),
+    "jacrev": (ad.jacrev(lambda x: x * x.sum()), (X,)),
+    "hessian": (ad.hessian(f), (X,)),
+    "hvp": (lambda x, t: ad.hvp(f, (x,), (t,))[0], (X, X + 1)),
+    "vmap": (ad.vmap(f), (M,)),
+    "vmap axes": (ad.vmap(lambda m, x: m * x, in_axes=(1, None), out_axes=1), (M, np.asarray([1.0, 2.0]))),
+    "vmap of grad": (ad.vmap(ad.grad(f)), (M,)),
+    "grad of vmap": (ad.grad(lambda m: ad.vmap(f)(m).sum()), (M,)),
+    "checkpoint": (ad.grad(lambda x: ad.checkpoint(f)(x)), (X,)),
+    "custom_vjp": (ad.grad(lambda x: (clipped(x) * 3).sum()), (X,)),
+    "stop_gradient": (ad.grad(lambda x: (x * ad.stop_gradient(x)).sum()), (X,)),
+    "no_grad": (ad.no_grad()(lambda x: x * 2), (X,)),
+}
+
+
+def specs(args: Any) -> Any:
+    return ad.trees.map_tree(lambda a: graph.ShapeDtype(a.shape, str(a.dtype)), args)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_abstract_is_actual(name: str) -> None:
+    fn, args = FUNCTIONS[name]
+    g = graph.capture(fn, *specs(args))
+    # every node's shape and dtype against those of its value
+    flat, values = ad.trees.leaves(list(args)), {}
+    for node, x in zip(g.inputs, flat, strict=True):
+        values[id(node)] = (x,)
+    for node in g.nodes:
+        assert node.op is not None
+        operands = tuple(values[id(i.node)][i.index] if type(i).__name__ == "Output" else i for i in node.inputs)
+        y = node.op.run(operands, node.params)
+        values[id(node)] = y = y if isinstance(y, tuple) else (y,)
+        for known, value in zip(node.outputs, y, strict=True):
+            assert tuple(known.shape) == tuple(value.shape) and known.dtype == value.dtype, node
+    # and the results against the plain call's
+    got, want = g(*args), fn(*args)
+    assert ad.trees.flatten(got)[1] == ad.trees.flatten(want)[1]
+    for a, b in zip(ad.trees.leaves(got), ad.trees.leaves(want), strict=True):
+        assert type(a) is np.ndarray and a.dtype == b.dtype
+        close(a, b, 1e-6 if a.dtype == np.float32 else 1e-14, 1e-6 if a.dtype == np.float32 else 1e-14)
+
+
+def test_a_graph_has_no_values_of_the_call_that_made_it() -> None:
+    g = graph.capture(f, X)
+    exact(g(X + 1), f(X + 1))
+    exact(g(X * 0), f(X * 0))
+
+
+def test_capture_runs_the_function_once() -> None:
+    calls = []
+    g = graph.capture(lambda x: (calls.append(1), x * 2)[1], X)
+    g(X)
+    g(X)
+    assert len(calls) == 1
+
+
+def test_trees_in_and_out() -> None:
+    def fn(p: Any, pair: Any) -> Any:
+        return {"y": p["w"] * pair.a, "l": [pair.b, None], "p": Pair(p["b"], 3.0)}
+
+    p, pair = {"w": X, "b": X + 1}, Pair(X + 2, X + 3)
+    g = graph.capture(fn, specs(p), specs(pair))
+    got = g(p, pair)
+    exact(got["y"], X * (X + 2))
+    assert got["l"][1] is None and isinstance(got["p"], Pair) and got["p"].b == 3.0
+    exact(got["l"][0], X + 3)
+
+
+def test_inputs_and_constants_as_outputs() -> None:
+    constant = np.ones(2)
+    a, b, c = graph.capture(lambda x: (x, constant, 5.0), X)(X)
+    exact(a, X)
+    exact(b, constant)
+    assert c == 5.0
+
+
+def test_nodes_inputs_outputs_and_text() -> None:
+    g = graph.capture(lambda x: ad.namespace(x).sin(x) * 2, graph.ShapeDtype((3,), "float64"))
+    assert [n.op.name for n in g.nodes if n.op] == ["sin", "multiply"]
+    assert len(g.inputs) == 1 and g.inputs[0].outputs[0].shape == (3,) and len(g.outputs) == 1
+    text = repr(g)
+    assert "sin(in0)" in text and "float64[3]" in text and "return" in text
+
+
+# --- replay under transformations ------------------------------------------------------------------------------------------------------------
+def test_graphs_are_differentiated_batched_and_captured_again() -> None:
+    g = graph.capture(f, graph.ShapeDtype((3,), "float64"))
+    exact(ad.grad(g)(X), ad.grad(f)(X))
+    exact(ad.hessian(g)(X), ad.hessian(f)(X))
+    exact(ad.vmap(g)(M), ad.vmap(f)(M))
+    exact(ad.vmap(ad.grad(g))(M), ad.vmap(ad.grad(f))(M))
+    exact(ad.jvp(g, (X,), (X,))[1], ad.jvp(f, (X,), (X,))[1])
+    again = graph.capture(ad.grad(g), graph.ShapeDtype((3,), "float64"))
+    exact(again(X), ad.grad(f)(X))
+    exact(ad.grad(lambda x: again(x).sum())(X), ad.hessian(f)(X).sum(axis=0))
+    x = ad.Variable(X)
+    y = g(x)
+    assert isinstance(y, ad.Variable)
+    y.backward()
+    exact(x.grad, ad.grad(f)(X))
+
+
+def test_closures_over_variables_stay_connected() -> None:
+    w = ad.Variable(X + 1)
+    g = graph.capture(lambda x: (w * x).sum(), X)
+    y = g(X)
+    assert isinstance(y, ad.Variable) and y.requires_grad
+    y.backward()
+    exact(w.grad, X)
+
+
+def test_captures_nest() -> None:
+    def outer(x: Any) -> Any:
+        inner = graph.capture(lambda y: y * y + 1, graph.ShapeDtype((3,), "float64"))
+        return inner(x * 2)
+
+    g = graph.capture(outer, X)
+    exact(g(X), (2 * X) ** 2 + 1)
+
+
+def test_capture_inside_grad() -> None:
+    def fn(x: Any) -> Any:
+        g = graph.capture(lambda y: y * x, graph.ShapeDtype((), "float64"))
+        return g(x * 2)
+
+    exact(ad.grad(fn)(3.0), 12.0)
+
+
+@pytest.mark.parametrize("backend", support.params(without=("dask",)))
+def test_on_every_library(backend: support.Backend) -> None:
+    x = backend.asarray(X)
+    g = graph.capture(ad.value_and_grad(f), x)
+    value, d = g(x)
+    assert type(d) is type(x)
+    close(backend.numpy(d), ad.grad(f)(X), 1e-13, 1e-13)
+    close(backend.numpy(value), f(X), 1e-13, 1e-13)
+
+
+# --- errors -------------------------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("message", "fn"),
+    [
+        (r"`if`, `while`, `and` and `or` need a value, but capture\(fn\) is being captured.*xp\.where", lambda x: x if x.sum() > 0 else -x),
+        (r"float\(\) needs a value, but capture\(fn\)", lambda x: x * float(x[0])),
+        (r"int\(\) needs a value", lambda x: x * int(x[0])),
+        (r"item\(\) needs a value", lambda x: x * x[0].item()),
+        (r"tolist\(\) needs a value", lambda x: x.tolist()),
+    ],
+)
+def test_what_needs_a_value(message: str, fn: Callable[[Any], Any]) -> None:
+    fn.__name__ = "fn"
+    with pytest.raises(UnsupportedError, match=message):
+        graph.capture(fn, X)
+
+
+def test_asarray_of_a_traced_array() -> None:
+    with pytest.raises((UnsupportedError, RuntimeError), match=r"capture\("):
+        graph.capture(lambda x: np.asarray(x), X)
+
+
+def test_masks_have_no_shape() -> None:
+    with pytest.raises((UnsupportedError, NotImplementedError)):
+        graph.capture(lambda x: x[x > 0], X)
+
+
+def test_wrong_calls_and_specs() -> None:
+    g = graph.capture(lambda x, y: x + y, X, X)
+    with pytest.raises(TypeError, match=r"capture\(<lambda>\): input in0 has shape \(2,\) and dtype float64; captured with \(3,\), float64"):
+        g(X[:2], X)
+    with pytest.raises(TypeError, match=r"input in1 has shape \(3,\) and dtype float32"):
+        g(X, X.astype("float32"))
+    with pytest.raises(TypeError, match=r"called with structure .*, captured with"):
+        g(X)
+    with pytest.raises(TypeError, match=r"capture takes arrays and graph\.ShapeDtype\(shape, dtype\) as specs, not str"):
+        graph.capture(f, "text")
+    with pytest.raises(UnsupportedError, match=r"capture\(f\): the shape \(None, 3\) has a size that is no integer"):
+        graph.capture(f, graph.ShapeDtype((None, 3), "float64"))
+
+
+def test_wrong_shapes_are_found_while_capturing() -> None:
+    for fn in (lambda x: x + np.ones(2), lambda x: x @ np.ones((2, 2)), lambda x: x.reshape(5), lambda x: x[7]):
+        with pytest.raises((ValueError, IndexError)):
+            graph.capture(fn, X)
+    assert ad.is_grad_enabled() and ad.grad(lambda x: x * x)(2.0) == 4.0
+
+
+def test_a_traced_array_used_after_its_capture() -> None:
+    kept = []
+    graph.capture(lambda x: kept.append(x) or x * 2, X)
+    with pytest.raises(RuntimeError, match=r"capture\(<lambda>\).*after that transformation returned"):
+        kept[0] * 2
