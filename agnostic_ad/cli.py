@@ -240,7 +240,8 @@ def _progress() -> Any:
             return f"{task.speed:,.0f} steps/s" if task.speed else ""
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(soft_wrap=True), transient=True)
+    console = Console(soft_wrap=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _draw(losses: list[float], per_epoch: int, path: Path) -> None:

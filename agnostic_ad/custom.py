@@ -518,6 +518,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         start = next_number()
+        given, named = trees.map_tree(_again, (args, kwargs))  # f may change its arguments in place
         y = f(*args, **kwargs)
         flat, spec = trees.flatten(y)
         level = deepest([r for r in flat if _is_array(r)])
@@ -530,11 +531,12 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
         def pull(cts: list[Any]) -> list[Any]:
             with enable_grad():
+                xs, options = trees.map_tree(_again, (given, named))
                 if level.depth == DEAD:
                     with level:
-                        again = trees.leaves(f(*args, **kwargs))
+                        again = trees.leaves(f(*xs, **options))
                 else:
-                    again = trees.leaves(f(*args, **kwargs))
+                    again = trees.leaves(f(*xs, **options))
             roots = [(again[i].node, ct) for i, ct in zip(moving, cts, strict=True)]
             return backward(roots, level=level, create_graph=_creates_graph(level, cts), wanted=parents, boundary=True)
 
@@ -544,6 +546,11 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         return trees.unflatten(spec, flat)
 
     return wrapped
+
+
+def _again(x: Any) -> Any:
+    """Give the same Variable as another object, which in-place changes of the first do not reach."""
+    return x.level.variable(x.payload, x.node) if isinstance(x, Variable) else x
 
 
 def _boundary(roots: list[Node], start: int) -> list[Node]:

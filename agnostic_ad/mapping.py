@@ -86,7 +86,9 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             raise ValueError(f"{label}: the mapped axes have different sizes ({listed})")
         level = BatchLevel(label, next(iter(sizes.values())))
         with level:
-            y = f(*optree.tree_unflatten(spec, [level.batched(x) if b else x for x, b in moved]), **kwargs)
+            # an array that is the same for all members is lifted too, so that x[member] works
+            lifted = [level.batched(x) if b else level.lift(as_array(x)) if is_array(x) else x for x, b in moved]
+            y = f(*optree.tree_unflatten(spec, lifted), **kwargs)
             outs, out_spec = optree.tree_flatten(y, none_is_leaf=True, namespace=trees.NAMESPACE)
             out_places = _prefix(out_axes, y, f"{label}: out_axes")
         results = [_unbatch(level, v, axis) for v, axis in zip(outs, out_places, strict=True)]

@@ -106,7 +106,7 @@ def backend_of_namespace(xp: Any) -> Backend:
     """Give the backend of an importable Array API namespace (or of the library's main module)."""
     if isinstance(xp, Backend):
         return xp
-    name = getattr(xp, "__name__", "")
+    name = getattr(xp, "__name__", repr(xp))
     parts = name.split(".")
     if parts[0] == "array_api_compat":
         parts = parts[1:]
@@ -119,7 +119,7 @@ def backend_of_namespace(xp: Any) -> Backend:
         return _install(name, point.load()())
     if not all(hasattr(xp, needed) for needed in ("asarray", "sin", "float64")):
         raise UnsupportedError(f"{xp!r} is no Array API namespace: it lacks asarray, sin or float64. Pass a module such as numpy.")
-    return _install(name or repr(xp), Backend(xp))
+    return _install(name, Backend(xp))
 
 
 def backend_named(module: str) -> Backend:

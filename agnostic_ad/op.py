@@ -319,6 +319,10 @@ def dispatch(op: Op, args: tuple[Any, ...], params: dict[str, Any], floor: Level
     """Run an operation at the deepest level among its operands and ``floor``."""
     if op.scalars and any(type(a) in _NUMBERS for a in args):
         args = op.promote(args)
+    if op.variadic:
+        bad = next((a for a in args if not isinstance(a, Array) and lookup(a) is None), None)
+        if bad is not None:
+            raise TypeError(f"{op.name} takes arrays; got {type(bad).__name__}")
     if op.prepare is not None:
         args, params = op.prepare(args, params)
     level = deepest(args)

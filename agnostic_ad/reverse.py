@@ -258,11 +258,14 @@ class Variable(Array):
         """
         check_alive(self)
         if self.node is None:
-            raise RuntimeError("backward() of a Variable that does not require grad and was made from none that does")
+            raise RuntimeError(
+                "backward() of a Variable that does not require grad: it was made from none that does, or only by way of functions whose "
+                "derivative is zero or does not exist (round, comparisons, integers, stop_gradient, no_grad)"
+            )
         backward([(self.node, cotangent_for(self.payload, gradient, "backward()"))], level=self.level, retain=retain_graph)
 
     def detach(self) -> Variable:
-        """Give a Variable with the same memory that does not require grad."""
+        """Give a Variable of the same value that does not require grad, and stands apart: in-place changes of one do not reach the other."""
         v: Variable = self.level.variable(self.payload, None)
         return v
 
@@ -402,17 +405,17 @@ def _size(x: Any) -> int:
     return size
 
 
-def check_cotangent(ct: Any, y: Any, what: str) -> Any:
-    """Refuse a cotangent whose library, shape or dtype is not that of ``y``."""
+def check_cotangent(ct: Any, y: Any, what: str, name: str = "gradient") -> Any:
+    """Refuse a cotangent (or tangent) whose library, shape or dtype is not that of ``y``."""
     ours = y.backend if isinstance(y, Array) else lookup(y)
     assert ours is not None
     if isinstance(ct, int | float | complex) and lookup(ct) is None:
         ct = ours.xp.asarray(ct, dtype=y.dtype)
     theirs = ct.backend if isinstance(ct, Array) else lookup(ct)
     if theirs is not ours:
-        raise TypeError(f"{what}: the gradient is of {theirs.name if theirs else type(ct).__name__}, the array of {ours.name}")
+        raise TypeError(f"{what}: the {name} is of {theirs.name if theirs else type(ct).__name__}, the array of {ours.name}")
     if tuple(ct.shape) != tuple(y.shape):
-        raise ValueError(f"{what}: the gradient has shape {tuple(ct.shape)}, the array {tuple(y.shape)}")
+        raise ValueError(f"{what}: the {name} has shape {tuple(ct.shape)}, the array {tuple(y.shape)}")
     if ct.dtype != y.dtype:
-        raise TypeError(f"{what}: the gradient has dtype {ct.dtype}, the array {y.dtype}. Convert it: gradient.astype(x.dtype).")
+        raise TypeError(f"{what}: the {name} has dtype {ct.dtype}, the array {y.dtype}. Convert it: {name}.astype(x.dtype).")
     return theirs.array(ct) if not isinstance(ct, Array) else ct

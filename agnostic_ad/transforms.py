@@ -178,7 +178,10 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         flat, spec = flatten(ct)
         if spec != run.out_spec:
             raise TypeError(f"{run.label}: the cotangent has structure {spec}, the output {run.out_spec}")
-        checked = [check_cotangent(c, y, run.label) if run.tracked(v) else c for c, y, v in zip(flat, run.values, run.outputs, strict=True)]
+        checked = [
+            check_cotangent(c, y, run.label, "cotangent") if run.tracked(v) else c
+            for c, y, v in zip(flat, run.values, run.outputs, strict=True)
+        ]
         return run.arguments.tree(run.pull(checked, retain=True))
 
     return (run.value, pullback, run.aux) if has_aux else (run.value, pullback)
@@ -385,7 +388,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     if spec != spec_t:
         raise TypeError(f"{label}: the tangents have structure {spec_t}, the primals {spec}")
     values = as_primals(flat, label, directions)
-    directions = [check_cotangent(t, x, label) for t, x in zip(directions, values, strict=True)]
+    directions = [check_cotangent(t, x, label, "tangent") for t, x in zip(directions, values, strict=True)]
     level = ForwardLevel(label)
     aux = None
     with level:
@@ -397,7 +400,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     out, tangent = [], []
     for v in outs:
         mine = isinstance(v, Dual) and v.level is level
-        out.append(v.payload if mine else v)
+        out.append(as_array(v.payload if mine else v))
         tangent.append(v.tangent if mine and v.tangent is not None else zeros(out[-1]) if is_array(out[-1]) else 0.0)
     result = (trees.unflatten(out_spec, out), trees.unflatten(out_spec, [as_array(t) if is_array(t) else t for t in tangent]))
     return (*result, aux) if has_aux else result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 from agnostic_ad.backends.base import Backend
@@ -51,7 +52,8 @@ class Namespace:
         raw: Any = self.backend.xp
         for part in path.split("."):
             raw = getattr(raw, part, None)
-        if raw is None or (callable(raw) and not isinstance(raw, type) and not _is_dtype(raw) and name != "__array_namespace_info__"):
+        plain = isinstance(raw, type) or _is_dtype(raw) or name == "__array_namespace_info__"
+        if raw is None or isinstance(raw, ModuleType) or (callable(raw) and not plain):
             known = (
                 "is not differentiated by this package yet" if raw is not None else f"is neither the standard's nor {self.backend.name}'s"
             )

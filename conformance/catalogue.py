@@ -77,7 +77,8 @@ class Call:
 
     def __str__(self) -> str:
         operands = [
-            f"{DTYPES[self.precision][o.kind or self.kind]}{list(o.shape)}" if isinstance(o, Operand) else repr(o) for o in self.case.operands
+            f"{DTYPES[self.precision][o.kind or self.kind]}{list(o.shape)}" if isinstance(o, Operand) else repr(o)
+            for o in self.case.operands
         ]
         return f"{self.op.name}({', '.join([*operands, *(f'{k}={v!r}' for k, v in self.case.params.items())])})"
 
@@ -161,5 +162,3 @@ def calls(op: Op, precision: str = "double", quick: bool = False) -> Iterator[Ca
             seen[kind] += 1
             if not quick or seen[kind] <= 2:
                 yield Call(op, case, kind, precision)
-
-

@@ -294,7 +294,9 @@ def batches_are_loops(call: Call, place: Place) -> None:
     for number, subset in enumerate(_subsets(call.arrays)):
         axis = -1 if number % 2 else 0
         members = [[d[i] if i in subset else draws[0][i] for i in call.arrays] for d in draws]
-        stacked = [place.backend.stack([m[k] for m in members], axis=axis) if i in subset else members[0][k] for k, i in enumerate(call.arrays)]
+        stacked = [
+            place.backend.stack([m[k] for m in members], axis=axis) if i in subset else members[0][k] for k, i in enumerate(call.arrays)
+        ]
 
         def f(*arrays: Any) -> Any:
             operands = list(draws[0])
@@ -362,7 +364,9 @@ def abstract_is_actual(call: Call, place: Place) -> None:
     found = _parts(op.abstract(place.backend, shapes, params))
     for a, b in zip(found, expected, strict=True):
         if (tuple(a.shape), a.dtype) != (tuple(b.shape), b.dtype):
-            raise LawBroken(f"the abstract result: shape {tuple(a.shape)} and dtype {a.dtype}; the actual one: {tuple(b.shape)} and {b.dtype}")
+            raise LawBroken(
+                f"the abstract result: shape {tuple(a.shape)} and dtype {a.dtype}; the actual one: {tuple(b.shape)} and {b.dtype}"
+            )
 
 
 def _defaults(call: Call) -> dict[str, Any]:

@@ -26,7 +26,7 @@ numpydoc_class_members_toctree = False
 html_theme = "pydata_sphinx_theme"
 html_title = "agnostic_ad"
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"], "navigation_with_keys": False}
-html_sidebars = {"index": [], "quickstart": [], "how-it-works": [], "transformations": []}
+html_sidebars = {"index": [], "quickstart": [], "how-it-works": [], "transformations": [], "backends": []}
 html_show_sourcelink = False
 
 # ----------------------------------------------------------------------------------------------------
@@ -34,6 +34,7 @@ html_show_sourcelink = False
 
 PUBLIC = [
     ("agnostic_ad", "The engine"),
+    ("agnostic_ad.trees", "Trees"),
     ("agnostic_ad.graph", "Define, then run"),
     ("agnostic_ad.backends", "Backends"),
     ("agnostic_ad.errors", "Errors"),
@@ -43,12 +44,13 @@ PUBLIC = [
     ("agnostic_ad.nn.optim", "Optimizers"),
     ("agnostic_ad.nn.optim.lr_scheduler", "Schedulers"),
     ("agnostic_ad.nn.data", "Data"),
+    ("agnostic_ad.nn.data.datasets", "Data sets"),
     ("agnostic_ad.conformance", "Conformance"),
 ]
 
 
 def exported(name: str) -> list[str]:
-    """Names that a module exports and documents; nothing where there is no such module."""
+    """Names of this package's own that a module exports and documents; nothing where there is no such module."""
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as missing:
@@ -56,7 +58,9 @@ def exported(name: str) -> list[str]:
             return []
         raise
     names = [each for each in getattr(module, "__all__", []) if not each.startswith("__")]
-    return [each for each in names if not inspect.ismodule(getattr(module, each)) and inspect.getdoc(getattr(module, each))]
+    values = {each: getattr(module, each) for each in names}
+    ours = {each: value for each, value in values.items() if str(getattr(value, "__module__", "")).startswith("agnostic_ad")}
+    return [each for each, value in ours.items() if not inspect.ismodule(value) and inspect.getdoc(value)]
 
 
 def write_reference(folder: Path) -> None:

@@ -98,7 +98,7 @@ class Buffer(metaclass=_Marked):
 # --- what is done to parameters outside of any recording ----------------------------------------------------------------------------------
 def assign(v: Variable, raw: Any) -> None:
     """Give a leaf another value; it stays the same leaf."""
-    v.payload = raw
+    v.data = raw
 
 
 def clear_grad(p: Variable, set_to_none: bool = True) -> None:

@@ -75,9 +75,7 @@ def test_a_wrong_forward_rule_fails_with_the_numbers(factor: float) -> None:
 
 
 def _has_numbers(text: str, start: str, factor: float) -> None:
-    found = re.match(
-        rf"{start}: the derivative is (\S+), differences give (\S+) \(off by (\S+); atol 1e-06, rtol 1e-06\)", text
-    )
+    found = re.match(rf"{start}: the derivative is (\S+), differences give (\S+) \(off by (\S+); atol 1e-06, rtol 1e-06\)", text)
     assert found is not None, text
     got, want, off = (float(n) for n in found.groups())
     assert got == pytest.approx(factor * want, rel=1e-6, abs=1e-8) and off == pytest.approx(abs(got - want), rel=1e-2)

@@ -80,9 +80,9 @@ def test_numpy_operands_over_other_libraries_are_never_converted(backend: suppor
 def test_two_libraries_in_one_transformation() -> None:
     torch = pytest.importorskip("torch")
     t = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
-    with pytest.raises(errors.MixedArraysError, match="multiply.*numpy and torch"):
+    with pytest.raises(errors.MixedArraysError, match=r"multiply.*numpy and torch"):
         ad.grad(lambda x: (x * t).sum())(X)
-    with pytest.raises(errors.MixedArraysError, match="several libraries.*numpy, torch"):
+    with pytest.raises(errors.MixedArraysError, match=r"several libraries.*numpy, torch"):
         ad.namespace(X, t)
 
 
@@ -90,7 +90,9 @@ def test_two_devices() -> None:
     xp = pytest.importorskip("array_api_strict")
     a = ad.Variable(xp.asarray([1.0, 2.0]))
     b = ad.Variable(xp.asarray([1.0, 2.0], device=xp.Device("device1")))
-    with pytest.raises(errors.MixedArraysError, match=r"multiply: operands lie on different devices.*CPU_DEVICE.*device1.*x\.to\(device=") as caught:
+    with pytest.raises(
+        errors.MixedArraysError, match=r"multiply: operands lie on different devices.*CPU_DEVICE.*device1.*x\.to\(device="
+    ) as caught:
         a * b
     assert caught.value.__cause__ is not None or caught.value.__context__ is not None
 
@@ -140,15 +142,18 @@ def test_a_gradient_of_the_wrong_kind(gradient: Any, kind: type[Exception], mess
         ad.gradients(x * 2, x, grad_outputs=[gradient])
     if isinstance(gradient, list):
         message = r"the (cotangent|tangents) have|has structure"
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message.replace("the gradient", "the cotangent")):
         ad.vjp(lambda x: x * 2, X)[1](gradient)
-    with pytest.raises(kind, match=message):
+    with pytest.raises(kind, match=message.replace("the gradient", "the tangent")):
         ad.jvp(lambda x: x * 2, (X,), (gradient,))
 
 
 @pytest.mark.parametrize("backend", support.params("torch", "array_api_strict", "jax"))
 def test_a_gradient_of_another_library(backend: support.Backend) -> None:
-    with pytest.raises(TypeError, match=rf"backward\(\): the gradient is of {'strict|array_api_strict' if 'strict' in backend.name else backend.name}.*numpy"):
+    with pytest.raises(
+        TypeError,
+        match=rf"backward\(\): the gradient is of {'strict|array_api_strict' if 'strict' in backend.name else backend.name}.*numpy",
+    ):
         (var() * 2).backward(backend.asarray(np.ones(3)))
 
 
@@ -193,7 +198,9 @@ def test_gradients_of_what_has_none() -> None:
 # --- integers and booleans --------------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("value", [[1, 2], [True, False], 3, np.asarray([1], "uint8")])
 def test_integers_that_require_grad(value: Any) -> None:
-    with pytest.raises(TypeError, match=r"only floating and complex arrays have gradients; this Variable has dtype (int64|bool|uint8).*astype"):
+    with pytest.raises(
+        TypeError, match=r"only floating and complex arrays have gradients; this Variable has dtype (int64|bool|uint8).*astype"
+    ):
         ad.Variable(value, requires_grad=True)
 
 
@@ -210,7 +217,9 @@ def test_integers_that_require_grad(value: Any) -> None:
 )
 def test_transformations_of_integers(what: str, run: Callable[[Any], Any]) -> None:
     for value, dtype in ((np.asarray([1, 2]), "int64"), (np.asarray([True]), "bool"), (ad.Variable([1, 2]), "int64")):
-        with pytest.raises(TypeError, match=rf"{what} differentiates with respect to floating and complex arrays; got dtype {dtype}.*astype"):
+        with pytest.raises(
+            TypeError, match=rf"{what} differentiates with respect to floating and complex arrays; got dtype {dtype}.*astype"
+        ):
             run(value)
     with pytest.raises(TypeError, match=rf"{what} differentiates with respect to arrays and numbers, not str"):
         run("text")
@@ -274,9 +283,9 @@ def test_an_op_without_a_rule(ruleless: Any) -> None:
 def test_a_name_that_the_namespace_lacks() -> None:
     xp = ad.differentiable(np)
     with pytest.raises(AttributeError, match=r"agnostic_ad\.reverse\(numpy\) has no 'nonsense': it is neither the standard's nor numpy's"):
-        xp.nonsense
+        getattr(xp, "nonsense")  # noqa: B009
     with pytest.raises(AttributeError, match=r"has no 'nanmedian': it is not differentiated"):
-        xp.nanmedian
+        getattr(xp, "nanmedian")  # noqa: B009
     assert not hasattr(xp, "nonsense")
 
 
@@ -355,7 +364,9 @@ def test_text_of_a_dead_array_does_not_raise() -> None:
 @pytest.mark.parametrize("name", ["grad", "jvp", "vmap"])
 def test_conversions_that_would_lose_a_derivative(name: str) -> None:
     def loss(x: Any) -> Any:
-        with pytest.raises(errors.EscapedArrayError, match=rf"np\.asarray of a \w+ of {name}\(loss\) would silently lose.*detach\(\)\.numpy\(\)|stop_grad"):
+        with pytest.raises(
+            errors.EscapedArrayError, match=rf"np\.asarray of a \w+ of {name}\(loss\) would silently lose.*detach\(\)\.numpy\(\)|stop_grad"
+        ):
             np.asarray(x)
         with pytest.raises(errors.EscapedArrayError, match=rf"__dlpack__ of a \w+ of {name}\(loss\) would silently lose"):
             np.from_dlpack(x)
@@ -367,11 +378,11 @@ def test_conversions_that_would_lose_a_derivative(name: str) -> None:
 def test_asarray_of_a_variable() -> None:
     x = var()
     for v in (x, x * 2, ad.namespace(x).sin(x)):
-        for run in (lambda: np.asarray(v), lambda: np.array(v), lambda: v.numpy(), lambda: np.asarray([v[0], v[1]])):
+        for run in (np.asarray, np.array, ad.Variable.numpy, lambda v: np.asarray([v[0], v[1]])):
             with pytest.raises(
                 errors.EscapedArrayError, match=r"np\.asarray of a Variable.*would silently lose its derivative.*x\.detach\(\)\.numpy\(\)"
             ):
-                run()
+                run(v)
         with pytest.raises(errors.EscapedArrayError, match=r"__dlpack__.*x\.detach\(\)"):
             np.from_dlpack(v)
     assert not hasattr(x, "__cuda_array_interface__") and not hasattr(x, "__array_interface__")
@@ -503,7 +514,11 @@ VMAPS: list[tuple[str, type[Exception], Callable[[], Any]]] = [
     (r"vmap\(add\): out_axes is None for an output that differs", ValueError, lambda: ad.vmap(add, out_axes=None)(M, M)),
     (r"vmap\(add\): out_axes does not fit the structure", ValueError, lambda: ad.vmap(add, out_axes=(0, 0))(M, M)),
     (r"vmap\(<lambda>\): an output is a str, not an array", TypeError, lambda: ad.vmap(lambda x: "text")(M)),
-    (r"bool\(\) of an array batched by vmap\(<lambda>\).*xp\.where", errors.UnsupportedError, lambda: ad.vmap(lambda x: x if x[0] > 0 else -x)(M)),
+    (
+        r"bool\(\) of an array batched by vmap\(<lambda>\).*xp\.where",
+        errors.UnsupportedError,
+        lambda: ad.vmap(lambda x: x if x[0] > 0 else -x)(M),
+    ),
     (r"float\(\) takes a value out of vmap\(<lambda>\)", errors.EscapedArrayError, lambda: ad.vmap(lambda x: float(x[0]))(M)),
     (r"nonzero.*vmap|different shapes for the members of a batch", errors.UnsupportedError, lambda: ad.vmap(lambda x: x[x > 0])(M - 2)),
 ]

@@ -233,7 +233,9 @@ def test_masks_have_no_shape() -> None:
 
 def test_wrong_calls_and_specs() -> None:
     g = graph.capture(lambda x, y: x + y, X, X)
-    with pytest.raises(TypeError, match=r"capture\(<lambda>\): input in0 has shape \(2,\) and dtype float64; captured with \(3,\), float64"):
+    with pytest.raises(
+        TypeError, match=r"capture\(<lambda>\): input in0 has shape \(2,\) and dtype float64; captured with \(3,\), float64"
+    ):
         g(X[:2], X)
     with pytest.raises(TypeError, match=r"input in1 has shape \(3,\) and dtype float32"):
         g(X, X.astype("float32"))

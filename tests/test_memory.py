@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import weakref
@@ -92,10 +93,8 @@ class _Square(ad.Function):
 
 
 def _failing() -> None:
-    try:
+    with contextlib.suppress(AttributeError):
         ad.grad(lambda x: x.nonsense)(X)
-    except AttributeError:
-        pass
 
 
 STEPS: dict[str, Callable[[], Any]] = {
@@ -297,7 +296,7 @@ def test_checkpoint_keeps_its_arguments_only() -> None:
 # --- long graphs -------------------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["chain", "additions", "structural"])
 def test_a_long_graph(kind: str) -> None:
-    n = 200_000 if kind != "structural" else 20_000
+    n = 200_000 if kind != "structural" else 12_000
     assert n > 10 * sys.getrecursionlimit()
     x = ad.Variable(np.ones(1))
     y = x

@@ -26,7 +26,9 @@ def test_no_grad_and_enable_grad() -> None:
     assert ad.is_grad_enabled()
     with ad.no_grad():
         assert not ad.is_grad_enabled()
-        assert not (x * 2).requires_grad and not ad.namespace(x).sin(x).requires_grad and not x[0].requires_grad and not (x @ x).requires_grad
+        assert (
+            not (x * 2).requires_grad and not ad.namespace(x).sin(x).requires_grad and not x[0].requires_grad and not (x @ x).requires_grad
+        )
         with ad.enable_grad():
             assert ad.is_grad_enabled()
             y = x * 2
@@ -161,7 +163,11 @@ def _root(x: Any) -> Any:
 def test_anomaly_of_an_operation_recorded_outside() -> None:
     x = var([0.0, 1.0])
     y = _root(x).sum()
-    with ad.detect_anomaly(), np.errstate(all="ignore"), pytest.raises(AnomalyError, match=r"derivative of sqrt .*\n.*outside detect_anomaly"):
+    with (
+        ad.detect_anomaly(),
+        np.errstate(all="ignore"),
+        pytest.raises(AnomalyError, match=r"derivative of sqrt .*\n.*outside detect_anomaly"),
+    ):
         y.backward()
 
 
@@ -179,6 +185,18 @@ def test_anomaly_of_an_operation_recorded_outside() -> None:
 def test_anomaly_inside_transformations(run: Callable[[Any], Any]) -> None:
     with ad.detect_anomaly(), np.errstate(all="ignore"), pytest.raises(AnomalyError, match=r"(sqrt|divide|multiply|power|pow)"):
         run(np.asarray([0.0, 1.0]))
+
+
+def test_anomaly_in_a_rule_of_the_users() -> None:
+    @ad.custom_vjp
+    def f(x: Any) -> Any:
+        return x * 1.0
+
+    f.defvjp(lambda x: (x * 1.0, None), lambda _, ct: (ct / 0.0,))
+    for run in (lambda: ad.grad(lambda x: f(x).sum())(X), lambda: f(var()).sum().backward()):
+        with ad.detect_anomaly(), np.errstate(all="ignore"), pytest.raises(AnomalyError, match="derivative of custom_vjp f") as caught:
+            run()
+        assert "test_modes.py" in str(caught.value)
 
 
 def test_what_was_not_finite_before_is_no_anomaly() -> None:

@@ -208,7 +208,14 @@ def test_value_and_grad_gives_raw_arrays() -> None:
 
 
 def test_functions_keep_their_name_and_text() -> None:
-    for transformed in (ad.grad(energy), ad.value_and_grad(energy), ad.vmap(energy), ad.jacrev(energy), ad.jacfwd(energy), ad.checkpoint(energy)):
+    for transformed in (
+        ad.grad(energy),
+        ad.value_and_grad(energy),
+        ad.vmap(energy),
+        ad.jacrev(energy),
+        ad.jacfwd(energy),
+        ad.checkpoint(energy),
+    ):
         assert transformed.__name__ == "energy" and transformed.__doc__ == energy.__doc__
 
 
@@ -837,8 +844,7 @@ def test_gradients_create_graph_many_times() -> None:
     x = ad.Variable(1.3)
     y = ad.namespace(x).sin(x) * x**4
     wants = []
-    f = lambda t: np.sin(t) * t**4
-    for order in range(3):
+    for _ in range(3):
         (y,) = ad.gradients(y, x, create_graph=True)
         assert isinstance(y, ad.Variable)
         wants.append(float(y.detach().numpy()))
@@ -847,7 +853,6 @@ def test_gradients_create_graph_many_times() -> None:
     exact(wants[0], c * t**4 + 4 * s * t**3)
     close(wants[1], -s * t**4 + 8 * c * t**3 + 12 * s * t**2, 1e-13)
     close(wants[2], -c * t**4 - 12 * s * t**3 + 36 * c * t**2 + 24 * s * t, 1e-13)
-    del f
 
 
 def test_gradients_retain_graph() -> None:
@@ -993,3 +998,57 @@ def test_holomorphic_hessian() -> None:
     close(h, np.diag(6 * Z), 1e-13, 1e-13)
     with pytest.raises(TypeError, match="holomorphic=True"):
         ad.hessian(lambda z: ad.namespace(z).sum(z**3))(Z)
+
+
+# --- functions that change their arguments in place ------------------------------------------------------------------------------------------
+def _scaled(x: Any) -> Any:
+    x *= 3.0
+    x[0] = x[1] * x[2]
+    return ad.namespace(x).sum(x * x)
+
+
+def _scaled_reference(x: Any) -> Any:
+    y = 3.0 * x
+    return y[1] ** 2 * y[2] ** 2 + np.sum(y[1:] ** 2)
+
+
+@pytest.mark.parametrize("transform", ["grad", "vjp", "jvp", "linearize", "jacfwd", "jacrev", "checkpoint", "vmap", "variable"])
+def test_functions_may_change_their_arguments_in_place(transform: str) -> None:
+    want = jacobian(_scaled_reference, X)
+    x = X.copy()
+    if transform == "grad":
+        got = ad.grad(_scaled)(x)
+    elif transform == "vjp":
+        got = ad.vjp(_scaled, x)[1](np.asarray(1.0))[0]
+    elif transform == "jvp":
+        got = np.stack([ad.jvp(_scaled, (x,), (e,))[1] for e in np.eye(4)])
+    elif transform == "linearize":
+        got = np.stack([ad.linearize(_scaled, x)[1](e) for e in np.eye(4)])
+    elif transform == "checkpoint":
+        got = ad.grad(lambda x: ad.checkpoint(_scaled)(x * 1.0))(x)
+    elif transform == "vmap":
+        got = ad.vmap(ad.grad(_scaled))(np.stack([x, x]))[1]
+    elif transform == "variable":
+        v = ad.Variable(x)
+        got = ad.grad(_scaled)(v).detach().numpy()
+        exact(v.data, X)
+    else:
+        got = getattr(ad, transform)(_scaled)(x)
+    close(got, want)
+    exact(x, X)
+    close(ad.hessian(_scaled)(x), jacobian(ad.grad(_scaled), X), 1e-7, 1e-7)
+
+
+def test_a_checkpointed_function_runs_again_from_what_its_arguments_were() -> None:
+    x = ad.Variable(X)
+    h = x * 1.0
+    y = ad.checkpoint(_scaled)(h)
+    y.backward(retain_graph=True)
+    close(x.grad, jacobian(_scaled_reference, X))
+    y.backward()
+    close(x.grad, 2 * jacobian(_scaled_reference, X))
+
+
+def test_jacobians_of_an_empty_tree() -> None:
+    for jac in (ad.jacfwd, ad.jacrev):
+        assert jac(lambda p: np.ones(2))({}) == {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
+from agnostic_ad.backends.keys import specified
 from agnostic_ad.errors import MissingFunctionError
 
 __all__ = ["Backend"]
@@ -138,7 +139,10 @@ class Backend:
 
     def scalar(self, value: Any, like: Any) -> Any:
         """Give a Python number as a 0-d array of the dtype that the standard's promotion with ``like`` gives."""
-        kind, want = self.kind(like.dtype), "bifc".index("b" if value is True or value is False else {int: "i", float: "f"}.get(type(value), "c"))
+        kind, want = (
+            self.kind(like.dtype),
+            "bifc".index("b" if value is True or value is False else {int: "i", float: "f"}.get(type(value), "c")),
+        )
         dtype = like.dtype
         if "bifc".index(kind) < want:
             if want == 3 and kind == "f":
@@ -238,16 +242,20 @@ class Backend:
 
     def getitem(self, x: Any, /, key: Any) -> Any:
         """Give ``x[key]`` for a basic key."""
-        return x[key]
+        key, flips = specified(key, x.shape)
+        return self.xp.flip(x[key], axis=flips) if flips else x[key]
 
     def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
         """Give a copy of ``x`` with ``x[key] = value`` done, for a basic key."""
         out = self.own(x)
-        if any(k is None for k in key):  # which not every library takes on the left
-            value = self.xp.broadcast_to(value, x[key].shape)
-            key = tuple(k for k in key if k is not None)
-            value = self.xp.reshape(value, x[key].shape)
-        out[key] = value
+        key, flips = specified(key, x.shape)
+        room = tuple(x[key].shape)
+        if 0 in room:
+            return out
+        value = self.xp.broadcast_to(value, room)
+        value = self.xp.flip(value, axis=flips) if flips else value
+        key = tuple(k for k in key if k is not None)  # which not every library takes on the left
+        out[key] = self.xp.reshape(value, x[key].shape)
         return out
 
     def scatter(self, x: Any, /, key: Any, shape: tuple[int, ...]) -> Any:
@@ -256,7 +264,8 @@ class Backend:
 
     def add_into(self, buffer: Any, value: Any, key: Any) -> Any:
         """Add ``value`` to ``buffer[key]``, where ``key`` is basic, in place; give the buffer."""
-        buffer[key] += value
+        key, flips = specified(key, buffer.shape)
+        buffer[key] += self.xp.flip(value, axis=flips) if flips else value
         return buffer
 
     def stop_gradient(self, x: Any, /) -> Any:

@@ -82,6 +82,10 @@ class DaskBackend(Backend):
         """Copy the graph, not the data."""
         return x.copy()
 
+    def eye(self, n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Any:
+        """Give ones on a diagonal; dask's own function has chunks of one shape only."""
+        return da.asarray(np.eye(n_rows, n_cols, k=k, dtype=dtype))
+
     def gather(self, x: Any, indices: Any, /, *, axis: int = 0) -> Any:
         """Take lazily."""
         with warnings.catch_warnings():

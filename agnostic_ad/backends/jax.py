@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.keys import specified
 
 
 class JaxBackend(Backend):
@@ -75,6 +76,11 @@ class JaxBackend(Backend):
         """Wait for everything that was dispatched."""
         jax.effects_barrier()
 
+    def getitem(self, x: Any, /, key: Any) -> Any:
+        """Give ``x[key]``."""
+        specified(key, x.shape)  # JAX itself clamps an index out of bounds
+        return x[key]
+
     def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
         """Sum slices by index with ``.at[].add``."""
         values = jnp.moveaxis(values, axis, 0)
@@ -83,6 +89,7 @@ class JaxBackend(Backend):
 
     def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
         """Give a copy with the change."""
+        specified(key, x.shape)  # JAX itself ignores an index out of bounds
         return x.at[key].set(value)
 
     def add_into(self, buffer: Any, value: Any, key: Any) -> Any:

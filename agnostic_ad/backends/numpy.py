@@ -110,7 +110,11 @@ class NumpyBackend(NumpyNeural, Backend):
 
     def sort(self, x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
         """Sort; NumPy's own function knows no ``descending``."""
-        return np.take_along_axis(x, self.argsort(x, axis=axis, descending=descending, stable=stable), axis) if descending else np.sort(x, axis=axis, stable=stable)
+        return (
+            np.take_along_axis(x, self.argsort(x, axis=axis, descending=descending, stable=stable), axis)
+            if descending
+            else np.sort(x, axis=axis, stable=stable)
+        )
 
     def argsort(self, x: Any, /, *, axis: int = -1, descending: bool = False, stable: bool = True) -> Any:
         """Sort indices; NumPy's own function knows no ``descending``."""
@@ -126,6 +130,21 @@ class NumpyBackend(NumpyNeural, Backend):
         out = np.array(x)
         out[indices] = value
         return out
+
+    def getitem(self, x: Any, /, key: Any) -> Any:
+        """Give ``x[key]``."""
+        return x[key]
+
+    def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
+        """Give a copy with the change."""
+        out = self.own(x)
+        out[key] = value
+        return out
+
+    def add_into(self, buffer: Any, value: Any, key: Any) -> Any:
+        """Add in place."""
+        buffer[key] += value
+        return buffer
 
     def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
         """Sum slices by index: ``np.add.at`` in one dimension, ``reduceat`` over sorted rows in more (ten times its speed)."""

@@ -10,6 +10,7 @@ import array_api_compat.torch as xp
 import torch
 
 from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.keys import has_negative_step
 from agnostic_ad.backends.torch_nn import TorchNeural
 
 
@@ -70,23 +71,22 @@ class TorchBackend(TorchNeural):
         return torch.zeros(shape, dtype=values.dtype, device=values.device).index_add_(axis, self.wrap(indices, size), values)
 
     def getitem(self, x: Any, /, key: Any) -> Any:
-        """Give ``x[key]``; where a step is negative, flipped."""
-        forward, flipped = _forward(key, x.shape)
-        return torch.flip(x[forward], flipped) if flipped else x[key]
+        """Give ``x[key]``."""
+        return super().getitem(x, key) if has_negative_step(key) else x[key]
 
     def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
         """Give a copy with the change."""
-        forward, flipped = _forward(key, x.shape)
-        if flipped:
-            value = torch.flip(value.expand(x[forward].shape), flipped)
+        if has_negative_step(key):
+            return super().setitem(x, value, key)
         out = self.own(x)
-        out[forward] = value
+        out[key] = value
         return out
 
     def add_into(self, buffer: Any, value: Any, key: Any) -> Any:
         """Add in place."""
-        forward, flipped = _forward(key, buffer.shape)
-        buffer[forward] += torch.flip(value, flipped) if flipped else value
+        if has_negative_step(key):
+            return super().add_into(buffer, value, key)
+        buffer[key] += value
         return buffer
 
     def take_along_axis(self, x: Any, indices: Any, /, *, axis: int = -1) -> Any:
@@ -101,31 +101,6 @@ class TorchBackend(TorchNeural):
         """Search; torch warns where it has to make its operands contiguous itself."""
         order = None if sorter is None else sorter.contiguous()
         return xp.searchsorted(x1.contiguous(), x2.contiguous(), side=side, sorter=order)
-
-
-def _forward(key: Any, shape: Any) -> tuple[tuple[Any, ...], list[int]]:
-    """Give a basic key without negative steps, and the axes of the result to flip for them."""
-    if not any(isinstance(k, slice) and k.step is not None and k.step < 0 for k in key):
-        return key, []
-    used = sum(k is not None and k is not Ellipsis for k in key)
-    sizes = iter(shape)
-    out: list[Any] = []
-    flipped: list[int] = []
-    place = 0
-    for k in key:
-        if k is Ellipsis:
-            skipped = [next(sizes) for _ in range(len(shape) - used)]
-            place += len(skipped)
-            out.append(k)
-            continue
-        size = None if k is None else next(sizes)
-        if isinstance(k, slice) and k.step is not None and k.step < 0:
-            steps = range(*k.indices(size))  # type: ignore[arg-type]
-            k = slice(steps[-1], steps[0] + 1, -k.step) if steps else slice(0, 0)
-            flipped.append(place)
-        out.append(k)
-        place += k is None or isinstance(k, slice)
-    return tuple(out), flipped
 
 
 _INSTANCE = TorchBackend(xp)

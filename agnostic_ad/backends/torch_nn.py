@@ -15,19 +15,19 @@ from agnostic_ad.backends.windows import Convolution
 class TorchNeural(Backend):
     """The methods ``nn_*`` of the PyTorch backend.
 
-    What PyTorch does not offer, padding before and after by different numbers, goes to the general forms.
+    What PyTorch does not offer (padding before and after by different numbers, complex numbers) goes to the general forms.
     """
 
     def nn_conv(self, x: Any, weight: Any, bias: Any = None, *, how: Convolution) -> Any:
         """Convolve."""
-        options = _options(how)
+        options = _options(how, x, weight)
         if options is None:
             return self.fallbacks["nn.conv"](self, x, weight, bias, how=how)
         return (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3](x, weight, bias, **options)
 
     def nn_conv_input(self, y: Any, weight: Any, *, size: Any, how: Convolution) -> Any:
         """Give the derivative with respect to the input."""
-        options = _options(how)
+        options = _options(how, y, weight)
         if options is None:
             return self.fallbacks["nn.conv_input"](self, y, weight, size=size, how=how)
         shape = (y.shape[0], weight.shape[1] * how.groups, *size)
@@ -35,7 +35,7 @@ class TorchNeural(Backend):
 
     def nn_conv_weight(self, x: Any, y: Any, *, kernel: Any, how: Convolution) -> Any:
         """Give the derivative with respect to the weight."""
-        options = _options(how)
+        options = _options(how, x, y)
         if options is None:
             return self.fallbacks["nn.conv_weight"](self, x, y, kernel=kernel, how=how)
         shape = (y.shape[1], x.shape[1] // how.groups, *kernel)
@@ -46,7 +46,8 @@ class TorchNeural(Backend):
         return torch.relu(x)
 
 
-def _options(how: Convolution) -> dict[str, Any] | None:
-    if len(how.stride) > 3 or any(a != b for a, b in how.padding):
+def _options(how: Convolution, *operands: Any) -> dict[str, Any] | None:
+    """Give PyTorch's arguments, or None where it cannot do it."""
+    if len(how.stride) > 3 or any(a != b for a, b in how.padding) or not all(x.is_floating_point() for x in operands):
         return None
     return {"stride": how.stride, "padding": tuple(a for a, _ in how.padding), "dilation": how.dilation, "groups": how.groups}

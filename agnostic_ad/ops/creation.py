@@ -79,13 +79,16 @@ def _asarray(xp: Any) -> Any:
         dtype = _dtype(xp, dtype)
         if isinstance(obj, Array):
             x = obj if obj.level.depth > xp.level.depth else lift_to(xp.level, obj)
+            if device is not None and xp.backend.parse_device(device) != x.device:
+                x = xp.to_device(x, device)
             if dtype is not None and x.dtype != dtype:
                 if copy is False:
                     raise ValueError(f"asarray: changing dtype {x.dtype} to {dtype} needs a copy")
                 return xp.astype(x, dtype)
             return xp.positive(x) if copy and inexact(x) else xp.astype(x, x.dtype) if copy else x
         if isinstance(obj, list | tuple) and any(isinstance(leaf, Array) for leaf in _flat(obj)):
-            parts = [asarray(part, dtype=dtype, device=device) for part in obj]
+            place = next(leaf.device for leaf in _flat(obj) if isinstance(leaf, Array)) if device is None else device
+            parts = [asarray(part, dtype=dtype, device=place) for part in obj]
             if dtype is None and len({p.dtype for p in parts}) > 1:
                 dtype = xp.result_type(*parts)
                 parts = [xp.astype(p, dtype) for p in parts]
@@ -97,7 +100,7 @@ def _asarray(xp: Any) -> Any:
                     f"asarray: an array of {backend.name} given to {xp.__name__}. Convert it first, for instance by from_dlpack."
                 )
             obj = obj.item() if obj.shape == () else obj.tolist()
-        return _lift(xp, xp.backend.xp.asarray(obj, dtype=dtype, device=xp.backend.parse_device(device), copy=copy))
+        return _lift(xp, xp.backend.asarray(obj, dtype=dtype, device=xp.backend.parse_device(device), copy=copy))
 
     return asarray
 
@@ -115,7 +118,7 @@ def _from_dlpack(xp: Any) -> Any:
     def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
         """Import an array of any library through DLPack."""
         options = {k: v for k, v in (("device", device), ("copy", copy)) if v is not None}
-        return _lift(xp, xp.backend.xp.from_dlpack(x, **options))
+        return _lift(xp, xp.backend.from_dlpack(x, **options))
 
     return from_dlpack
 
@@ -124,7 +127,7 @@ def _shaped(name: str) -> None:
     @_register(name)
     def make(xp: Any) -> Any:
         def create(shape: Any, *, dtype: Any = None, device: Any = None) -> Any:
-            raw = getattr(xp.backend.xp, name)
+            raw = getattr(xp.backend, name)
             return _lift(xp, raw(shape, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
 
         return create
@@ -133,7 +136,8 @@ def _shaped(name: str) -> None:
     def make_like(xp: Any) -> Any:
         def create_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
             place = device_of(x) if device is None else xp.backend.parse_device(device)
-            return _lift(xp, getattr(xp.backend.xp, name)(tuple(x.shape), dtype=_dtype(xp, dtype) or x.dtype, device=place))
+            kind = x.dtype if dtype is None else _dtype(xp, dtype)
+            return _lift(xp, getattr(xp.backend, name)(tuple(x.shape), dtype=kind, device=place))
 
         return create_like
 
@@ -146,9 +150,9 @@ for _name in ("empty", "ones", "zeros"):
 def _full(xp: Any) -> Any:
     def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """Give an array filled with one value, through which derivatives flow."""
-        if isinstance(fill_value, Array):
-            return xp.broadcast_to(asarray(fill_value, dtype=dtype), shape)
-        return _lift(xp, xp.backend.xp.full(shape, fill_value, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+        if _is_array(fill_value):
+            return xp.broadcast_to(asarray(fill_value, dtype=dtype, device=device), shape)
+        return _lift(xp, xp.backend.full(shape, fill_value, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
 
     asarray = xp.asarray
     return full
@@ -169,7 +173,7 @@ def _arange(xp: Any) -> Any:
     def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
         """Give evenly spaced values; the arguments carry no derivative."""
         numbers = [n.item() if isinstance(n, Array) else n for n in (start, stop, step)]
-        return _lift(xp, xp.backend.xp.arange(*numbers, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+        return _lift(xp, xp.backend.arange(*numbers, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
 
     return arange
 
@@ -178,7 +182,7 @@ def _arange(xp: Any) -> Any:
 def _eye(xp: Any) -> Any:
     def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Any:
         """Give ones on a diagonal."""
-        return _lift(xp, xp.backend.xp.eye(n_rows, n_cols, k=k, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+        return _lift(xp, xp.backend.eye(n_rows, n_cols, k=k, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
 
     return eye
 
@@ -187,28 +191,33 @@ def _eye(xp: Any) -> Any:
 def _linspace(xp: Any) -> Any:
     def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Any:
         """Give evenly spaced values, through whose ends derivatives flow."""
-        raw = xp.backend.xp
-        if not (isinstance(start, Array) or isinstance(stop, Array)):
+        raw = xp.backend
+        ends = [xp.asarray(end, device=device) for end in (start, stop) if _is_array(end)]
+        if not ends:
             place = xp.backend.parse_device(device)
             return _lift(xp, raw.linspace(start, stop, num, dtype=_dtype(xp, dtype), device=place, endpoint=endpoint))
-        like = start if isinstance(start, Array) else stop
-        weight = xp.asarray(
-            raw.linspace(0.0, 1.0, num, dtype=xp.backend.real_of(like.dtype), device=like.device, endpoint=endpoint)
-        )
-        out = start * (1 - weight) + stop * weight
+        kind = next((xp.backend.real_of(end.dtype) for end in ends if inexact(end)), xp.backend.default("real floating"))
+        weight = _lift(xp, raw.linspace(0.0, 1.0, num, dtype=kind, device=ends[0].device, endpoint=endpoint))
+        found = iter(ends)
+        first, last = (next(found) if _is_array(end) else end for end in (start, stop))
+        out = (1 - weight) * first + weight * last
         return out if dtype is None else xp.astype(out, dtype)
 
     return linspace
 
 
+def _is_array(x: Any) -> bool:
+    return isinstance(x, Array) or lookup(x) is not None
+
+
 def _dtype_of(x: Any) -> Any:
-    return x.dtype if isinstance(x, Array) or lookup(x) is not None else x
+    return x.dtype if _is_array(x) else x
 
 
 def _about_dtypes(name: str) -> None:
     @_register(name)
     def make(xp: Any) -> Any:
-        raw = getattr(xp.backend.xp, name)
+        raw = getattr(xp.backend, name)
 
         def about(*args: Any, **kwargs: Any) -> Any:
             return raw(*map(_dtype_of, args), **kwargs)

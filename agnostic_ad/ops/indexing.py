@@ -71,9 +71,7 @@ scatter = linear(
     "scatter",
     "x, /, key, shape",
     lambda xp, ct, key: xp.getitem(ct, key=key),
-    batch=lambda xp, size, args, batched, params: xp.scatter(
-        args[0], key=(slice(None), *params["key"]), shape=(size, *params["shape"])
-    ),
+    batch=lambda xp, size, args, batched, params: xp.scatter(args[0], key=(slice(None), *params["key"]), shape=(size, *params["shape"])),
     abstract=lambda xp, args, params: ShapeDtype(tuple(params["shape"]), args[0].dtype),
     cases=[
         case((4,), key=(1, ...), shape=(3, 4)),
@@ -268,11 +266,7 @@ def normalize_key(key: Any) -> tuple[tuple[Any, ...], bool]:
     basic = True
     for k in key:
         if k is None or k is Ellipsis or isinstance(k, slice):
-            out.append(
-                slice(*(None if e is None else operator.index(e) for e in (k.start, k.stop, k.step)))
-                if isinstance(k, slice)
-                else k
-            )
+            out.append(slice(*(None if e is None else operator.index(e) for e in (k.start, k.stop, k.step))) if isinstance(k, slice) else k)
         elif isinstance(k, int) and not isinstance(k, bool):
             out.append(k)
         elif isinstance(k, Array) or lookup(k) is not None:
@@ -405,9 +399,7 @@ def index(x: Any, key: Any) -> Any:
     key, basic = normalize_key(key)
     if basic:
         y = getitem.run((x,), {"key": key})
-        if y.shape:
-            views.note(x, y, key)
-        return y
+        return views.note(x, y, "getitem", {"key": key}) if y.shape else y
     level = deepest((x, *(k for k in key if isinstance(k, Array))))
     assert level is not None
     xp = level.namespace(x.backend)
@@ -444,7 +436,7 @@ def assign(x: Any, key: Any, value: Any) -> None:
         if (value.dtype in COMPLEX and x.dtype not in COMPLEX) or (inexact(value) and not inexact(x)):
             raise TypeError(f"an array of dtype {x.dtype} cannot hold values of dtype {value.dtype}")
         value = xp.astype(value, x.dtype)
-    views.write(x, _assigned(xp, x, key, value, basic), setitem, getitem)
+    views.write(x, _assigned(xp, x, key, value, basic))
 
 
 def _assigned(xp: Any, x: Any, key: tuple[Any, ...], value: Any, basic: bool) -> Any:
@@ -467,9 +459,7 @@ def _assigned(xp: Any, x: Any, key: tuple[Any, ...], value: Any, basic: bool) ->
     rest = tuple(front.shape[len(axes) :])
     value = xp.broadcast_to(value, (*rest[:place], *shape, *rest[place:]))
     value = xp.moveaxis(value, tuple(range(place, place + len(shape))), tuple(range(len(shape))))
-    rows = xp.put_rows(
-        xp.reshape(front, (math.prod(front.shape[: len(axes)]), *rest)), where, xp.reshape(value, (math.prod(shape), *rest))
-    )
+    rows = xp.put_rows(xp.reshape(front, (math.prod(front.shape[: len(axes)]), *rest)), where, xp.reshape(value, (math.prod(shape), *rest)))
     changed = xp.permute_dims(xp.reshape(rows, front.shape), tuple(sorted(range(len(order)), key=order.__getitem__)))
     return changed if inner is x else xp.setitem(x, changed, key=basic_key)
 

@@ -15,29 +15,29 @@ def _adjoint(xp: Any, x: Any) -> Any:
     return xp.matrix_transpose(xp.conj(x) if x.dtype in COMPLEX else x)
 
 
-def _as_matrices(xp: Any, ct: Any, x1: Any, x2: Any) -> tuple[Any, Any, Any]:
-    """Give operands and cotangent as stacks of matrices: a vector counts as a row on the left, a column on the right."""
-    if x1.ndim == 1:
-        x1, ct = xp.expand_dims(x1, axis=0), xp.expand_dims(ct, axis=ct.ndim if x2.ndim == 1 else ct.ndim - 1)
-    if x2.ndim == 1:
-        x2, ct = xp.expand_dims(x2, axis=1), xp.expand_dims(ct, axis=ct.ndim)
-    return ct, x1, x2
+def _rows_and_columns(xp: Any, ct: Any, ndim1: int, ndim2: int) -> Any:
+    """Give the cotangent of a product in which a vector counts as a row on the left, a column on the right."""
+    if ndim1 == 1:
+        ct = xp.expand_dims(ct, axis=ct.ndim if ndim2 == 1 else ct.ndim - 1)
+    return xp.expand_dims(ct, axis=ct.ndim) if ndim2 == 1 else ct
 
 
-def _matmul_x1(xp: Any, ct: Any, x1: Any, x2: Any) -> Any:
-    if x1.ndim == 2 and x2.ndim == 2:
+def _matmul_x1(xp: Any, ct: Any, x1_shape: tuple[Any, ...], x2: Any) -> Any:
+    if len(x1_shape) == 2 and x2.ndim == 2:
         return xp.matmul(ct, _adjoint(xp, x2))
-    ct, a, b = _as_matrices(xp, ct, x1, x2)
-    return xp.reshape(sum_to_shape(xp, xp.matmul(ct, _adjoint(xp, b)), a.shape), x1.shape)
+    ct = _rows_and_columns(xp, ct, len(x1_shape), x2.ndim)
+    g = xp.matmul(ct, _adjoint(xp, x2 if x2.ndim > 1 else xp.expand_dims(x2, axis=1)))
+    return xp.reshape(sum_to_shape(xp, g, x1_shape if len(x1_shape) > 1 else (1, *x1_shape)), x1_shape)
 
 
-def _matmul_x2(xp: Any, ct: Any, x1: Any, x2: Any) -> Any:
-    if x2.ndim == 2 and x1.ndim >= 2:
+def _matmul_x2(xp: Any, ct: Any, x1: Any, x2_shape: tuple[Any, ...]) -> Any:
+    if len(x2_shape) == 2 and x1.ndim >= 2:
         if x1.ndim > 2:  # one large product instead of a sum over many small ones
             x1, ct = xp.reshape(x1, (-1, x1.shape[-1])), xp.reshape(ct, (-1, ct.shape[-1]))
         return xp.matmul(_adjoint(xp, x1), ct)
-    ct, a, b = _as_matrices(xp, ct, x1, x2)
-    return xp.reshape(sum_to_shape(xp, xp.matmul(_adjoint(xp, a), ct), b.shape), x2.shape)
+    ct = _rows_and_columns(xp, ct, x1.ndim, len(x2_shape))
+    g = xp.matmul(_adjoint(xp, x1 if x1.ndim > 1 else xp.expand_dims(x1, axis=0)), ct)
+    return xp.reshape(sum_to_shape(xp, g, x2_shape if len(x2_shape) > 1 else (*x2_shape, 1)), x2_shape)
 
 
 def _matmul_batch(xp: Any, size: Any, args: tuple[Any, ...], batched: tuple[bool, ...], params: dict[str, Any]) -> Any:

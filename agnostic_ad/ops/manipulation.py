@@ -225,9 +225,7 @@ def roll(xp: Any, x: Any, shift: Any, *, axis: Any = None) -> Any:
     return x
 
 
-@composite(
-    "stack", "arrays, /, *, axis=0", ["*arrays"], cases=[case((2, 3), (2, 3), axis=1), case((3,), (3,), axis=-1), case(())]
-)
+@composite("stack", "arrays, /, *, axis=0", ["*arrays"], cases=[case((2, 3), (2, 3), axis=1), case((3,), (3,), axis=-1), case(())])
 def stack(xp: Any, arrays: Any, *, axis: int = 0) -> Any:
     """Join arrays along a new axis."""
     shapes = {tuple(a.shape) for a in arrays}

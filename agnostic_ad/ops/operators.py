@@ -8,7 +8,7 @@ from types import FunctionType
 from typing import Any
 
 from agnostic_ad import views
-from agnostic_ad.families import normalize_axis
+from agnostic_ad.families import normalize_axes, normalize_axis
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import lookup
 from agnostic_ad.op import TABLE, Op
@@ -55,7 +55,7 @@ def _in_place(call: Callable[..., Any]) -> Callable[..., Any]:
             raise EscapedArrayError(
                 f"an array of {self.level.label} cannot take a value of {result.level.label} in place. Write x = x + y, not x += y."
             )
-        views.write(self, result, TABLE["setitem"], TABLE["getitem"])
+        views.write(self, result)
         return self
 
     return method
@@ -98,10 +98,11 @@ def _axes(axis: Any, dim: Any) -> Any:
 
 
 def _reducing(name: str) -> Callable[..., Any]:
-    def method(
-        self: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False, **options: Any
-    ) -> Any:
-        return getattr(_xp(self), name)(self, axis=_axes(axis, dim), keepdims=keepdims or keepdim, **options)
+    def method(self: Any, axis: Any = None, keepdims: bool = False, *, dim: Any = None, keepdim: bool = False, **options: Any) -> Any:
+        given = {k: v for k, v in options.items() if v is not None}  # NumPy's functions pass out=None and dtype=None
+        if "out" in given:
+            raise TypeError(f"{name}: out= has no place for a derivative; use the result")
+        return getattr(_xp(self), name)(self, axis=_axes(axis, dim), keepdims=keepdims or keepdim, **given)
 
     method.__name__, method.__doc__ = name, f"Apply ``xp.{name}`` over ``axis`` (or ``dim``)."
     return method
@@ -116,9 +117,7 @@ def _unary(name: str, function: str = "") -> Callable[..., Any]:
 
 
 def _spread(name: str) -> Callable[..., Any]:
-    def method(
-        self: Any, axis: Any = None, ddof: float = 0.0, keepdims: bool = False, *, correction: Any = None, dim: Any = None
-    ) -> Any:
+    def method(self: Any, axis: Any = None, ddof: float = 0.0, keepdims: bool = False, *, correction: Any = None, dim: Any = None) -> Any:
         given = ddof if correction is None else correction
         return getattr(_xp(self), name)(self, axis=_axes(axis, dim), correction=float(given), keepdims=keepdims)
 
@@ -130,21 +129,31 @@ def _sizes(args: tuple[Any, ...]) -> Any:
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], tuple | list) else args
 
 
+def _reshaped(x: Any, shape: Any) -> Any:
+    y = TABLE["reshape"](x, shape)
+    return views.note(x, y, "reshape", {"shape": tuple(y.shape), "copy": None})
+
+
+def _permuted(x: Any, axes: Any) -> Any:
+    order = normalize_axes(tuple(axes), x.ndim, "permute_dims")
+    return views.note(x, TABLE["permute_dims"](x, order), "permute_dims", {"axes": order})
+
+
 class Methods:
-    """What NumPy and PyTorch code calls on arrays."""
+    """What NumPy and PyTorch code calls on arrays. Those that reshape or permute give views, as basic indexing does."""
 
     def reshape(self: Any, *shape: Any) -> Any:
         """Give another shape; sizes, or a tuple of them."""
-        return TABLE["reshape"](self, _sizes(shape))
+        return _reshaped(self, _sizes(shape))
 
     view = reshape
 
     def ravel(self: Any) -> Any:
         """Give one dimension."""
-        return TABLE["reshape"](self, (-1,))
+        return _reshaped(self, (-1,))
 
     def flatten(self: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-        """Give one dimension in place of those from ``start_dim`` to ``end_dim``."""
+        """Give a copy with one dimension in place of those from ``start_dim`` to ``end_dim``."""
         if not self.shape:
             return TABLE["reshape"](self, (1,))
         a, b = (normalize_axis(d, self.ndim, "flatten") for d in (start_dim, end_dim))
@@ -153,37 +162,41 @@ class Methods:
     def squeeze(self: Any, axis: Any = None, *, dim: Any = None) -> Any:
         """Remove axes of size 1."""
         axis = _axes(axis, dim)
-        return TABLE["squeeze"](self, tuple(i for i, n in enumerate(self.shape) if n == 1) if axis is None else axis)
+        gone = tuple(i for i, n in enumerate(self.shape) if n == 1) if axis is None else axis
+        return _reshaped(self, TABLE["squeeze"](self, gone).shape)
 
     def unsqueeze(self: Any, dim: int) -> Any:
         """Insert an axis of size 1."""
-        return TABLE["expand_dims"](self, dim)
+        place = normalize_axis(dim, self.ndim + 1, "unsqueeze")
+        return _reshaped(self, (*self.shape[:place], 1, *self.shape[place:]))
 
     def transpose(self: Any, *axes: Any) -> Any:
         """Reverse the axes, or put them in the order given."""
         order = _sizes(axes)
-        return TABLE["permute_dims"](self, tuple(reversed(range(self.ndim))) if not order or order == (None,) else order)
+        return _permuted(self, tuple(reversed(range(self.ndim))) if not order or order == (None,) else order)
 
     def permute(self: Any, *axes: Any) -> Any:
         """Put the axes in the order given."""
-        return TABLE["permute_dims"](self, _sizes(axes))
+        return _permuted(self, _sizes(axes))
 
     def swapaxes(self: Any, axis1: int, axis2: int) -> Any:
         """Exchange two axes."""
         order = list(range(self.ndim))
         a, b = (normalize_axis(i, self.ndim, "swapaxes") for i in (axis1, axis2))
         order[a], order[b] = b, a
-        return TABLE["permute_dims"](self, tuple(order))
+        return _permuted(self, order)
 
     @property
     def T(self: Any) -> Any:
         """The transpose: NumPy's meaning, all axes reversed."""
-        return Methods.transpose(self)
+        return _permuted(self, reversed(range(self.ndim)))
 
     @property
     def mT(self: Any) -> Any:
         """The last two axes exchanged."""
-        return TABLE["matrix_transpose"](self)
+        if self.ndim < 2:
+            raise ValueError(f"mT needs an array of 2 dimensions or more, not {self.ndim}")
+        return _permuted(self, (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
 
     @property
     def real(self: Any) -> Any:

@@ -106,6 +106,10 @@ def _scan_transpose(xp: Any, ct: Any, axis: Any, include_initial: bool) -> Any:
     return xp.flip(xp.cumulative_sum(xp.flip(ct, axis=axis), axis=axis), axis=axis)
 
 
+def _scan_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    return args, {**params, "axis": _scan_axis("cumulative_sum", params["axis"], len(args[0].shape))}
+
+
 _SCAN = "x, /, *, axis=None, dtype=None, include_initial=False"
 _SCANS = [
     case((4,), kinds="ifc"),
@@ -116,7 +120,9 @@ _SCANS = [
     case((2, 3), kinds="f", axis=1, dtype="float64"),
     case(strided((3,)), kinds="fc"),
 ]
-cumulative_sum: Op = linear("cumulative_sum", _SCAN, _scan_transpose, batch=_scan_batch, abstract=_scan_abstract, cases=_SCANS)
+cumulative_sum: Op = linear(
+    "cumulative_sum", _SCAN, _scan_transpose, prepare=_scan_prepare, batch=_scan_batch, abstract=_scan_abstract, cases=_SCANS
+)
 
 
 @composite("cumulative_prod", _SCAN, ["x"], cases=_SCANS)
