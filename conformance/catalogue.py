@@ -15,7 +15,7 @@ import numpy as np
 
 from agnostic_ad.backends import Backend
 from agnostic_ad.levels import Array
-from agnostic_ad.namespaces import lookup
+from agnostic_ad.namespaces import backend_of, lookup
 from agnostic_ad.op import TABLE, Op
 from agnostic_ad.samples import Case, Operand
 from agnostic_ad.wrapped import CREATION
@@ -126,8 +126,8 @@ class Call:
 
     def __call__(self, operands: Sequence[Any]) -> Any:
         """Compute with raw arrays, or those of any transformation."""
-        backend = next(x.backend if isinstance(x, Array) else b for x in operands if isinstance(x, Array) or (b := lookup(x)) is not None)
-        return self.op.invoke(self.op, (), operands, self.params(backend))
+        first = next(x for x in operands if isinstance(x, Array) or lookup(x) is not None)
+        return self.op.invoke(self.op, (), operands, self.params(first.backend if isinstance(first, Array) else backend_of(first)))
 
 
 def _numbers(rng: np.random.Generator, operand: Operand, kind: str) -> Any:

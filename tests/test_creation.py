@@ -92,7 +92,7 @@ def test_asarray(backend: support.Backend) -> None:
     assert xp.asarray(x, copy=True) is not x and xp.asarray(x, copy=True).requires_grad
     assert str(xp.asarray(x, dtype=xp.float32).dtype).endswith("float32")
     assert backend.numpy(xp.asarray(np.asarray([1, 2])).data).tolist() == [1, 2]  # an explicit conversion, of values
-    with pytest.raises(ValueError, match="changing dtype .* needs a copy"):
+    with pytest.raises(ValueError, match=r"changing dtype .* needs a copy"):
         xp.asarray(x, dtype=xp.float32, copy=False)
 
 
@@ -108,7 +108,7 @@ def test_asarray_of_a_third_library_is_refused(backend: support.Backend) -> None
 def test_from_dlpack(backend: support.Backend) -> None:
     xp = ad.differentiable(backend.xp)
     if backend.name == "dask":
-        with pytest.raises(MissingFunctionError, match="dask.array has no function 'from_dlpack'"):
+        with pytest.raises(MissingFunctionError, match=r"dask.array has no function 'from_dlpack'"):
             xp.from_dlpack(np.ones(2))
         return
     raw = backend.asarray([1.0, 2.0])

@@ -381,9 +381,9 @@ def test_dtypes_of_what_is_written(backend: support.Backend) -> None:
     x[1] = 3
     assert str(x.dtype).endswith("float32") and backend.numpy(x.data).tolist() == [2.5, 3.0]
     n = xp.zeros((2,), dtype=xp.int64)
-    with pytest.raises(TypeError, match="an array of dtype .*int64 cannot hold values of dtype .*float64"):
+    with pytest.raises(TypeError, match=r"an array of dtype .*int64 cannot hold values of dtype .*float64"):
         n[0] = ad.Variable(backend.asarray(2.5))
-    with pytest.raises(TypeError, match="cannot hold values of dtype .*complex"):
+    with pytest.raises(TypeError, match=r"cannot hold values of dtype .*complex"):
         x[0] = 1j
 
 

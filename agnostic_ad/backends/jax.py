@@ -23,7 +23,7 @@ class JaxBackend(Backend):
 
     def version(self) -> str:
         """Give jax's version."""
-        return jax.__version__
+        return str(jax.__version__)
 
     def devices(self) -> list[str]:
         """Give the local devices."""

@@ -82,7 +82,7 @@ class NumpyBackend(NumpyNeural, Backend):
     # --- NumPy's wrappers in Python cost more than the work on small arrays ----------------------------------------------
     def sum(self, x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
         """Sum."""
-        return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
+        return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)  # type: ignore[call-overload]
 
     def reshape(self, x: Any, /, shape: Any, *, copy: bool | None = None) -> Any:
         """Reshape."""

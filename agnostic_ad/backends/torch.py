@@ -1,6 +1,4 @@
-"""PyTorch, through array_api_compat. Its own autograd is left alone: tensors that require grad are refused by torch's operations
-on views, not by this package.
-"""
+"""PyTorch, through array_api_compat. Its own autograd is left alone."""
 
 from __future__ import annotations
 

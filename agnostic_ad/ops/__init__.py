@@ -2,6 +2,7 @@
 
 from agnostic_ad.op import TABLE
 from agnostic_ad.ops import (
+    brackets,
     convolution,
     creation,
     elementwise,
@@ -17,6 +18,7 @@ from agnostic_ad.ops import (
 
 __all__ = [
     "TABLE",
+    "brackets",
     "convolution",
     "creation",
     "elementwise",

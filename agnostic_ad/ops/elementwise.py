@@ -16,7 +16,7 @@ from agnostic_ad.namespaces import COMPLEX
 from agnostic_ad.samples import Domain, Operand, case
 
 _INF = math.inf
-_COMPARE = {"result": "bool", "nin": 2}
+_COMPARE: dict[str, Any] = {"result": "bool", "nin": 2}
 _NONZERO = (0.2, 3.0, True)
 
 
