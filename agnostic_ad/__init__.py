@@ -6,8 +6,9 @@ transform functions. Everything nests.
 
 from agnostic_ad import backends, fast, graph, ops, protocols, trees
 from agnostic_ad.checking import check_grads
+from agnostic_ad.checkpointing import checkpoint
 from agnostic_ad.config import defaults
-from agnostic_ad.custom import Function, checkpoint, custom_jvp, custom_vjp
+from agnostic_ad.custom import Function, custom_jvp, custom_vjp
 from agnostic_ad.jacobians import hessian, hvp, jacfwd, jacobian, jacrev
 from agnostic_ad.mapping import vmap
 from agnostic_ad.modes import detect_anomaly, enable_grad, escapes, is_grad_enabled, no_grad, set_grad_enabled

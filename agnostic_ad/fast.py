@@ -195,6 +195,7 @@ def fast(op: Op, slow: Callable[..., Any]) -> Callable[..., Any]:
     if not (op.vjps and (op.elementwise or op.name == "matmul")) or None in op.vjps or ZERO in op.vjps or op.params or len(op.arrays) > 2:
         return slow
     names = {op.arrays[0]: "x1", op.arrays[-1]: f"x{len(op.arrays)}", "y": "y"}
+    names |= {f"{name}_shape": f"tuple({x}.shape)" for name, x in names.items() if name != "y"}
     rules = tuple(op.reverse(p) for p in (((0,),) if len(op.arrays) == 1 else ((0, 1), (0,), (1,))))
     if any(s not in names for r in rules for s in r.saves):
         return slow

@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"levels", "op", "families", "wrapped", "rules", "views", "config", "random"},
     {"ops"},
     {"reverse", "tape", "fast", "forward", "batching", "graph"},
-    {"arguments", "modes", "transforms", "mapping", "jacobians", "custom", "checking"},
+    {"arguments", "modes", "transforms", "mapping", "jacobians", "flatrules", "custom", "checkpointing", "checking"},
     {"", "numpy", "cupy", "protocols", "cli", "__main__"},  # "" is agnostic_ad/__init__.py
 ]
 APART = 3
