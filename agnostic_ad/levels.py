@@ -23,6 +23,8 @@ __all__ = ["DEAD", "FAST", "QUIET", "Array", "Level", "active_level", "deepest",
 
 DEAD = -1
 ABOVE_ALL = 1 << 30
+TRANSFORMATIONS = 100
+"""Transformations are deeper than this; up to it lie the tapes that last."""
 
 _STACK: ContextVar[tuple[Level, ...]] = ContextVar("agnostic_ad_levels", default=())
 QUIET: ContextVar[int] = ContextVar("agnostic_ad_quiet", default=DEAD)
@@ -56,7 +58,9 @@ class Level:
     def __enter__(self) -> Level:
         stack = _STACK.get()
         before = self.depth
-        self.depth = (stack[-1].depth if stack else 100) + 1  # above QUIET: a new level records, whatever no_grad is in force around it
+        self.depth = (
+            stack[-1].depth if stack else TRANSFORMATIONS
+        ) + 1  # above QUIET: a new level records, whatever no_grad is in force around it
         self._entered.append((before, _STACK.set((*stack, self))))
         return self
 
@@ -172,7 +176,7 @@ class Array:
         """Give the payload for a Python number, where the policy of `escapes` lets it out."""
         check_alive(self)
         policy = ESCAPES.get()
-        if self.level.depth >= 100 and policy != "allow" and self.carries_gradient():
+        if self.level.depth > TRANSFORMATIONS and policy != "allow" and self.carries_gradient():
             message = (
                 f"{how} takes a value out of {self.level.label}, and its derivative would be lost. Compute with the array itself; "
                 "or write agnostic_ad.stop_gradient(x) first, or `with agnostic_ad.escapes('allow'):` if that is intended."

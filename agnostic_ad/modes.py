@@ -6,7 +6,7 @@ import contextlib
 from contextvars import ContextVar, Token
 from typing import Any
 
-from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, active_level
+from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, TRANSFORMATIONS, active_level
 
 __all__ = ["detect_anomaly", "enable_grad", "escapes", "is_grad_enabled", "no_grad", "set_grad_enabled"]
 
@@ -31,7 +31,7 @@ class _Switch(contextlib.ContextDecorator):
 
 def _recording(flag: bool) -> list[tuple[ContextVar[Any], Any]]:
     level = active_level()
-    quiet = DEAD if flag else (99 if level is None else level.depth)
+    quiet = DEAD if flag else (TRANSFORMATIONS if level is None else level.depth)
     return [(QUIET, quiet), (FAST, ABOVE_ALL if FAST.get() == ABOVE_ALL else quiet)]
 
 

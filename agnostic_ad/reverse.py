@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agnostic_ad.backends.base import Backend
-from agnostic_ad.levels import ABOVE_ALL, FAST, QUIET, Array, Level, check_alive, device_of, inexact
+from agnostic_ad.levels import ABOVE_ALL, FAST, QUIET, TRANSFORMATIONS, Array, Level, check_alive, device_of, inexact
 from agnostic_ad.namespaces import COMPLEX, backend_of_namespace, lookup
 from agnostic_ad.op import TABLE, ZERO, Op
 from agnostic_ad.tape import LEAF, PICK, MarkedNode, Node, Structural, adaptation, backward, extra, make_node, next_number, watch
@@ -27,11 +27,21 @@ class ReverseLevel(Level):
         Whether any payload is complex, so that rules may have to conjugate.
     """
 
-    __slots__ = ("complex", "nested")
+    __slots__ = ("_above", "complex", "nested")
 
     def __init__(self, label: str) -> None:
         super().__init__(label)
         self.nested = self.complex = False
+        self._above: ReverseLevel | None = None
+
+    def above(self) -> ReverseLevel:
+        """Give the lasting tape whose Variables wrap this one's, which lasts too."""
+        if not 0 <= self.depth < TRANSFORMATIONS - 1:
+            raise TypeError(f"{self.label} lives no longer than its function; what lasts cannot stand on it")
+        if self._above is None:
+            self._above = ReverseLevel(f"{self.label}, over itself")
+            self._above.depth = self.depth + 1
+        return self._above
 
     def lift(self, x: Any) -> Variable:
         """Wrap as a constant."""

@@ -29,6 +29,7 @@ from agnostic_ad.namespaces import backend_of_namespace, lookup
 from agnostic_ad.op import TABLE
 from agnostic_ad.reverse import BASE, ReverseLevel, Variable, check_cotangent, cotangent_for
 from agnostic_ad.tape import backward
+from agnostic_ad.wrapped import Namespace
 
 __all__ = [
     "differentiable",
@@ -84,7 +85,8 @@ def differentiable(xp: Any) -> Any:
     Parameters
     ----------
     xp : module or namespace
-        ``numpy``, ``cupy``, ``torch``, ``jax.numpy``, ``dask.array``, ``array_api_strict``, or any other that follows the standard.
+        ``numpy``, ``cupy``, ``torch``, ``jax.numpy``, ``dask.array``, ``array_api_strict``, or any other that follows the standard; also
+        what this function gave: Variables over Variables.
 
     Returns
     -------
@@ -99,6 +101,10 @@ def differentiable(xp: Any) -> Any:
     >>> np.sin(np.zeros(2))
     Variable(array([0., 0.]))
     """
+    if isinstance(xp, Namespace):
+        if not isinstance(xp.level, ReverseLevel):
+            raise TypeError(f"{xp.__name__} lives no longer than its function; what lasts cannot stand on it")
+        return xp.level.above().namespace(xp.backend)
     return BASE.namespace(backend_of_namespace(xp))
 
 

@@ -556,3 +556,21 @@ def test_double_backward(name: str) -> None:
         close(other, second.detach().numpy(), 1e-11, 1e-11)
     (third,) = ad.gradients((second * V).sum(), x)
     close(third, jacobian(lambda t: V @ ad.hessian(loss)(t) @ V, X), 1e-6, 1e-6)
+
+
+def test_variables_over_variables() -> None:
+    once = ad.differentiable(np)
+    twice = ad.differentiable(once)
+    assert twice != once and ad.differentiable(once) == twice and ad.differentiable(twice) != twice
+    v = ad.Variable(2.0)
+    x = twice.asarray(v)
+    x.requires_grad = True
+    (x**3).backward()
+    assert isinstance(x.grad, ad.Variable)
+    assert float(x.grad) == 12.0
+    x.grad.backward()
+    assert v.grad == 12.0
+    with pytest.raises(TypeError, match="lives no longer than its function"):
+        ad.vmap(lambda x: ad.differentiable(ad.namespace(x)).asarray(x))(np.ones(2))
+    with pytest.raises(TypeError, match="lives no longer than its function"):
+        ad.grad(lambda x: ad.differentiable(ad.namespace(x)).asarray(x))(1.0)
