@@ -32,7 +32,7 @@ def derivative(f: Callable[[float], Any], x: float) -> Any:
     return sum(w * np.asarray(f(x + k * STEP)) for k, w in _WEIGHTS) / (12 * STEP)
 
 
-def close(got: Any, want: Any, rtol: float = RTOL, atol: float = ATOL) -> None:
+def assert_close(got: Any, want: Any, rtol: float = RTOL, atol: float = ATOL) -> None:
     """Assert that an array (raw, of any library that NumPy can read) has the shape of ``want`` and is close to it."""
     if hasattr(got, "detach"):
         got = got.detach().numpy()
@@ -41,9 +41,9 @@ def close(got: Any, want: Any, rtol: float = RTOL, atol: float = ATOL) -> None:
     np.testing.assert_allclose(got, want, rtol=rtol, atol=atol)
 
 
-def exact(got: Any, want: Any) -> None:
+def assert_exact(got: Any, want: Any) -> None:
     """Assert that an array agrees to rounding."""
-    close(got, want, rtol=1e-14, atol=1e-14)
+    assert_close(got, want, rtol=1e-14, atol=1e-14)
 
 
 def kind(x: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import support
-from derivatives import close, exact, jacobian
+from derivatives import assert_close, assert_exact, jacobian
 
 import agnostic_ad as ad
 from agnostic_ad.errors import CustomRuleError, MissingRuleError
@@ -66,14 +66,14 @@ def test_on_every_library(rule: Any, backend: support.Backend) -> None:
     x = backend.asarray(X)
     y = f(x)
     assert type(y) is type(x)
-    exact(backend.numpy(y), np.sin(X))
+    assert_exact(backend.numpy(y), np.sin(X))
     g = ad.grad(lambda x: ad.namespace(x).sum(f(x)))(x)
     assert type(g) is type(x)
-    exact(backend.numpy(g), factor * np.cos(X))
+    assert_exact(backend.numpy(g), factor * np.cos(X))
     v = ad.Variable(x)
     f(v).sum().backward()
     assert type(v.grad) is type(x)
-    exact(backend.numpy(v.grad), factor * np.cos(X))
+    assert_exact(backend.numpy(v.grad), factor * np.cos(X))
 
 
 def test_float32_stays(rule: Any) -> None:
@@ -84,46 +84,46 @@ def test_float32_stays(rule: Any) -> None:
 def test_under_vmap(rule: Any) -> None:
     f, factor = rule
     a = np.stack([X, 2 * X])
-    exact(ad.vmap(f)(a), np.sin(a))
-    exact(ad.vmap(f, in_axes=1, out_axes=1)(a), np.sin(a))
+    assert_exact(ad.vmap(f)(a), np.sin(a))
+    assert_exact(ad.vmap(f, in_axes=1, out_axes=1)(a), np.sin(a))
     g = ad.grad(lambda x: ad.namespace(x).sum(f(x)))
-    exact(ad.vmap(g)(a), factor * np.cos(a))
-    exact(ad.grad(lambda a: ad.namespace(a).sum(ad.vmap(f)(a)))(a), factor * np.cos(a))
-    exact(ad.vmap(ad.vmap(g))(np.stack([a, a * 3])), factor * np.cos(np.stack([a, a * 3])))
-    exact(ad.vmap(lambda x, k: g(x) * k, in_axes=(None, 0))(X, np.ones(2)), np.stack([factor * np.cos(X)] * 2))
+    assert_exact(ad.vmap(g)(a), factor * np.cos(a))
+    assert_exact(ad.grad(lambda a: ad.namespace(a).sum(ad.vmap(f)(a)))(a), factor * np.cos(a))
+    assert_exact(ad.vmap(ad.vmap(g))(np.stack([a, a * 3])), factor * np.cos(np.stack([a, a * 3])))
+    assert_exact(ad.vmap(lambda x, k: g(x) * k, in_axes=(None, 0))(X, np.ones(2)), np.stack([factor * np.cos(X)] * 2))
 
 
 def test_second_derivatives(rule: Any) -> None:
     # the rule is differentiated: its factor stays, and the derivative of cos is the library's own
     f, factor = rule
     loss = lambda x: ad.namespace(x).sum(f(x))
-    exact(ad.grad(lambda x: ad.namespace(x).sum(ad.grad(loss)(x)))(X), -factor * np.sin(X))
-    close(ad.hessian(loss)(X), -factor * np.diag(np.sin(X)), 1e-13, 1e-13)
-    close(ad.jacrev(ad.jacrev(loss))(X), -factor * np.diag(np.sin(X)), 1e-13, 1e-13)
+    assert_exact(ad.grad(lambda x: ad.namespace(x).sum(ad.grad(loss)(x)))(X), -factor * np.sin(X))
+    assert_close(ad.hessian(loss)(X), -factor * np.diag(np.sin(X)), 1e-13, 1e-13)
+    assert_close(ad.jacrev(ad.jacrev(loss))(X), -factor * np.diag(np.sin(X)), 1e-13, 1e-13)
     x = ad.Variable(X)
     (g,) = ad.gradients(loss(x), x, create_graph=True)
     (h,) = ad.gradients(g.sum(), x, create_graph=True)
-    exact(h.detach().numpy(), -factor * np.sin(X))
+    assert_exact(h.detach().numpy(), -factor * np.sin(X))
     (k,) = ad.gradients(h.sum(), x)
-    exact(k, -factor * np.cos(X))
+    assert_exact(k, -factor * np.cos(X))
 
 
 def test_jacobians(rule: Any) -> None:
     f, factor = rule
-    exact(ad.jacrev(f)(X), factor * np.diag(np.cos(X)))
+    assert_exact(ad.jacrev(f)(X), factor * np.diag(np.cos(X)))
     y, pullback = ad.vjp(f, X)
-    exact(pullback(np.ones(3))[0], factor * np.cos(X))
-    exact(ad.vmap(pullback)(np.eye(3))[0], factor * np.diag(np.cos(X)))
+    assert_exact(pullback(np.ones(3))[0], factor * np.cos(X))
+    assert_exact(ad.vmap(pullback)(np.eye(3))[0], factor * np.diag(np.cos(X)))
     if f is jvp_sin:
-        exact(ad.jacfwd(f)(X), factor * np.diag(np.cos(X)))
-        exact(ad.jvp(f, (X,), (np.ones(3),))[1], factor * np.cos(X))
-        exact(ad.hvp(lambda x: ad.namespace(x).sum(f(x)), (X,), (np.ones(3),))[0], -factor * np.sin(X))
+        assert_exact(ad.jacfwd(f)(X), factor * np.diag(np.cos(X)))
+        assert_exact(ad.jvp(f, (X,), (np.ones(3),))[1], factor * np.cos(X))
+        assert_exact(ad.hvp(lambda x: ad.namespace(x).sum(f(x)), (X,), (np.ones(3),))[0], -factor * np.sin(X))
 
 
 def test_inside_a_longer_function(rule: Any) -> None:
     f, factor = rule
     g = ad.grad(lambda x: ad.namespace(x).sum(f(x * 2) * x))(X)
-    exact(g, 2 * factor * np.cos(2 * X) * X + np.sin(2 * X))
+    assert_exact(g, 2 * factor * np.cos(2 * X) * X + np.sin(2 * X))
 
 
 def test_constants_do_not_record(rule: Any) -> None:
@@ -139,9 +139,9 @@ def test_in_a_captured_graph_the_function_is_recorded(rule: Any) -> None:
 
     f, factor = rule
     g = graph.capture(f, graph.ShapeDtype((3,), "float64"))
-    exact(g(X), np.sin(X))
+    assert_exact(g(X), np.sin(X))
     g = graph.capture(ad.grad(lambda x: ad.namespace(x).sum(f(x))), graph.ShapeDtype((3,), "float64"))
-    exact(g(X), factor * np.cos(X))
+    assert_exact(g(X), factor * np.cos(X))
 
 
 # --- forward mode --------------------------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_forward_mode_is_refused_and_says_what_to_do(name: str) -> None:
         with pytest.raises(MissingRuleError, match=rf"{what} has no forward derivative; reached inside jvp\(.*grad, vjp or.*custom_jvp"):
             run()
     # a constant in forward mode needs no rule
-    exact(ad.jvp(lambda x: x * f(X), (X,), (np.ones(3),))[1], np.sin(X))
+    assert_exact(ad.jvp(lambda x: x * f(X), (X,), (np.ones(3),))[1], np.sin(X))
 
 
 # --- trees, static arguments, None ------------------------------------------------------------------------------------------------------------
@@ -181,17 +181,17 @@ def test_custom_vjp_of_trees() -> None:
         return ad.namespace(out["sum"]).sum(out["sum"] * 5 + out["pair"].b * 7)
 
     gp, gq = ad.grad(loss, argnums=(0, 1))(p, q)
-    exact(gp["x"], [12.0])
-    exact(gp["y"], [4.0])
-    exact(gq[0], [0.0])
-    exact(gq[1], [0.0])
+    assert_exact(gp["x"], [12.0])
+    assert_exact(gp["y"], [4.0])
+    assert_exact(gq[0], [0.0])
+    assert_exact(gq[1], [0.0])
     assert seen == [("text", {"n": 3, "none": None})]
     # the cotangent of an unused output arrives as zeros
     g = ad.grad(lambda p: ad.namespace(p["x"]).sum(f(p, q)["sum"]))(p)
-    exact(g["x"], [1.0])
+    assert_exact(g["x"], [1.0])
     # and under vmap
     batched = ad.vmap(lambda x: ad.grad(loss)({"x": x, "y": p["y"]}, q)["x"])(np.ones((3, 1)))
-    exact(batched, np.full((3, 1), 12.0))
+    assert_exact(batched, np.full((3, 1), 12.0))
 
 
 def test_none_for_one_leaf_of_a_tree() -> None:
@@ -201,8 +201,8 @@ def test_none_for_one_leaf_of_a_tree() -> None:
 
     f.defvjp(lambda p: (f(p), p), lambda p, ct: ({"x": ct * p["y"], "y": None},))
     g = ad.grad(lambda p: f(p).sum() if hasattr(f(p), "sum") else f(p))({"x": np.asarray([2.0]), "y": np.asarray([3.0])})
-    exact(g["x"], [3.0])
-    exact(g["y"], [0.0])
+    assert_exact(g["x"], [3.0])
+    assert_exact(g["y"], [0.0])
 
 
 def test_custom_vjp_with_static_arguments() -> None:
@@ -215,12 +215,12 @@ def test_custom_vjp_with_static_arguments() -> None:
         lambda residuals, ct: (ct * residuals[1] * 10 if residuals[0] == "times" else ct / residuals[1] * 10, None, None, None),
     )
     mask = np.asarray([True, False, True])
-    exact(ad.grad(lambda x: scale(x, "times", 3, mask).sum())(X), 30 * np.ones(3))
-    exact(ad.grad(lambda x: scale(x, "over", 2, mask).sum())(X), 5 * np.ones(3))
-    exact(ad.vmap(ad.grad(lambda x: scale(x, "times", 3, None)))(X), 30 * np.ones(3))
+    assert_exact(ad.grad(lambda x: scale(x, "times", 3, mask).sum())(X), 30 * np.ones(3))
+    assert_exact(ad.grad(lambda x: scale(x, "over", 2, mask).sum())(X), 5 * np.ones(3))
+    assert_exact(ad.vmap(ad.grad(lambda x: scale(x, "times", 3, None)))(X), 30 * np.ones(3))
     x = ad.Variable(X)
     scale(x, "times", 3, mask).sum().backward()
-    exact(x.grad, 30 * np.ones(3))
+    assert_exact(x.grad, 30 * np.ones(3))
 
 
 def test_custom_jvp_of_trees_and_statics() -> None:
@@ -235,10 +235,10 @@ def test_custom_jvp_of_trees_and_statics() -> None:
 
     p = {"a": np.asarray(2.0), "b": np.asarray(3.0)}
     g = ad.grad(lambda p: f(p, 2)["y"])(p)
-    exact(g["a"], 600.0)
-    exact(g["b"], 400.0)
-    exact(ad.jvp(lambda p: f(p, 2)["y"], (p,), ({"a": 1.0, "b": 0.0},))[1], 600.0)
-    exact(ad.grad(lambda a: f({"a": a, "b": p["b"]}, 1)["y"])(2.0), 300.0)
+    assert_exact(g["a"], 600.0)
+    assert_exact(g["b"], 400.0)
+    assert_exact(ad.jvp(lambda p: f(p, 2)["y"], (p,), ({"a": 1.0, "b": 0.0},))[1], 600.0)
+    assert_exact(ad.grad(lambda a: f({"a": a, "b": p["b"]}, 1)["y"])(2.0), 300.0)
 
 
 def test_several_results() -> None:
@@ -247,8 +247,8 @@ def test_several_results() -> None:
         return x * 2, x * 3
 
     both.defvjp(lambda x: (both(x), None), lambda _, ct: (ct[0] * 2 + ct[1] * 3,))
-    exact(ad.grad(lambda x: (both(x)[0] + both(x)[1] * 2).sum())(X), 8 * np.ones(3))
-    exact(ad.jacrev(both)(X)[1], 3 * np.eye(3))
+    assert_exact(ad.grad(lambda x: (both(x)[0] + both(x)[1] * 2).sum())(X), 8 * np.ones(3))
+    assert_exact(ad.jacrev(both)(X)[1], 3 * np.eye(3))
 
 
 def test_integer_arguments_and_results() -> None:
@@ -263,7 +263,7 @@ def test_integer_arguments_and_results() -> None:
         return out, None
 
     pick.defvjp(lambda x, i: ((x[i], i), (x, i)), bwd)
-    exact(ad.grad(lambda x: pick(x, np.asarray([2]))[0].sum())(X), [0.0, 0.0, 10.0])
+    assert_exact(ad.grad(lambda x: pick(x, np.asarray([2]))[0].sum())(X), [0.0, 0.0, 10.0])
 
 
 # --- Function ------------------------------------------------------------------------------------------------------------------------------------
@@ -283,7 +283,7 @@ def test_function_with_attributes_several_inputs_and_none() -> None:
 
     x = ad.Variable(X)
     Mul.apply(x, X + 1, 3).sum().backward()
-    exact(x.grad, 3 * (X + 1))
+    assert_exact(x.grad, 3 * (X + 1))
 
 
 def test_function_with_several_outputs() -> None:
@@ -299,11 +299,11 @@ def test_function_with_several_outputs() -> None:
     x = ad.Variable(X)
     a, b = Split.apply(x)
     (a * 1 + b * 10).sum().backward()
-    exact(x.grad, 32 * np.ones(3))
+    assert_exact(x.grad, 32 * np.ones(3))
     x.grad = None
     a, b = Split.apply(x)
     b.sum().backward()  # a got none: zeros
-    exact(x.grad, 3 * np.ones(3))
+    assert_exact(x.grad, 3 * np.ones(3))
 
 
 def test_function_saving_its_output_is_differentiated_twice() -> None:
@@ -323,11 +323,11 @@ def test_function_saving_its_output_is_differentiated_twice() -> None:
         f = lambda x: Exp.apply(x)
         for _ in range(order):
             f = ad.grad(f)
-        close(f(0.7), np.exp(0.7), 1e-14)
+        assert_close(f(0.7), np.exp(0.7), 1e-14)
     x = ad.Variable(X)
     (g,) = ad.gradients(Exp.apply(x).sum(), x, create_graph=True)
     (h,) = ad.gradients(g.sum(), x)
-    exact(h, np.exp(X))
+    assert_exact(h, np.exp(X))
 
 
 def test_function_against_torch() -> None:
@@ -351,7 +351,7 @@ def test_function_against_torch() -> None:
     (make(torch.autograd.Function, lambda x: x.clamp(min=0)).apply(t) ** 2).sum().backward()
     x = ad.Variable(X)
     (make(ad.Function, lambda x: x.clip(0.0)).apply(x) ** 2).sum().backward()
-    close(x.grad, t.grad.numpy(), 1e-14)
+    assert_close(x.grad, t.grad.numpy(), 1e-14)
 
 
 def test_backward_inside_backward() -> None:
@@ -361,11 +361,11 @@ def test_backward_inside_backward() -> None:
         return x**3
 
     f.defvjp(lambda x: (x**3, x), lambda x, ct: (ct * ad.grad(lambda x: ad.namespace(x).sum(x**3))(x) * 10,))
-    exact(ad.grad(lambda x: f(x).sum())(X), 30 * X**2)
-    exact(ad.grad(lambda x: ad.grad(lambda x: f(x).sum())(x).sum())(X), 60 * X)
+    assert_exact(ad.grad(lambda x: f(x).sum())(X), 30 * X**2)
+    assert_exact(ad.grad(lambda x: ad.grad(lambda x: f(x).sum())(x).sum())(X), 60 * X)
     v = ad.Variable(X)
     f(v).sum().backward()
-    exact(v.grad, 30 * X**2)
+    assert_exact(v.grad, 30 * X**2)
 
 
 def test_a_straight_through_estimator() -> None:
@@ -374,7 +374,7 @@ def test_a_straight_through_estimator() -> None:
         return ad.namespace(x).round(x)
 
     rounded.defvjp(lambda x: (ad.namespace(x).round(x), None), lambda _, ct: (ct,))
-    exact(ad.grad(lambda x: (rounded(x) * 2).sum())(X), 2 * np.ones(3))
+    assert_exact(ad.grad(lambda x: (rounded(x) * 2).sum())(X), 2 * np.ones(3))
 
 
 def test_attributes_of_the_function_stay() -> None:
@@ -440,11 +440,11 @@ def test_a_cotangent_of_another_dtype_is_cast() -> None:
 
 def test_missing_rules() -> None:
     f = ad.custom_vjp(lambda x: x * 2)
-    exact(f(X), 2 * X)
+    assert_exact(f(X), 2 * X)
     with pytest.raises(MissingRuleError, match=r"custom_vjp <lambda> has no rule yet: call its defvjp\(fwd, bwd\)"):
         ad.grad(lambda x: f(x).sum())(X)
     g = ad.custom_jvp(lambda x: x * 2)
-    exact(g(X), 2 * X)
+    assert_exact(g(X), 2 * X)
     with pytest.raises(MissingRuleError, match=r"custom_jvp <lambda> has no rule yet: call its defjvp\(rule\)"):
         ad.grad(lambda x: g(x).sum())(X)
 
@@ -508,10 +508,10 @@ def test_a_second_backward_through_a_custom_rule() -> None:
     y = vjp_sin(x).sum()
     y.backward(retain_graph=True)
     y.backward()
-    exact(x.grad, 3 * 10 * np.cos(X))
+    assert_exact(x.grad, 3 * 10 * np.cos(X))
 
 
 def test_differences_find_a_wrong_rule() -> None:
-    close(jacobian(np.sin, X), np.diag(np.cos(X)))
+    assert_close(jacobian(np.sin, X), np.diag(np.cos(X)))
     with pytest.raises(AssertionError):
         ad.check_grads(vjp_sin, [X], order=1, modes=("rev",))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import support
-from derivatives import close, exact
+from derivatives import assert_close, assert_exact
 
 import agnostic_ad as ad
 from agnostic_ad import graph
@@ -105,13 +105,13 @@ def test_abstract_is_actual(name: str) -> None:
     assert ad.trees.flatten(got)[1] == ad.trees.flatten(want)[1]
     for a, b in zip(ad.trees.leaves(got), ad.trees.leaves(want), strict=True):
         assert type(a) is np.ndarray and a.dtype == b.dtype
-        close(a, b, 1e-6 if a.dtype == np.float32 else 1e-14, 1e-6 if a.dtype == np.float32 else 1e-14)
+        assert_close(a, b, 1e-6 if a.dtype == np.float32 else 1e-14, 1e-6 if a.dtype == np.float32 else 1e-14)
 
 
 def test_a_graph_has_no_values_of_the_call_that_made_it() -> None:
     g = graph.capture(f, X)
-    exact(g(X + 1), f(X + 1))
-    exact(g(X * 0), f(X * 0))
+    assert_exact(g(X + 1), f(X + 1))
+    assert_exact(g(X * 0), f(X * 0))
 
 
 def test_capture_runs_the_function_once() -> None:
@@ -129,16 +129,16 @@ def test_trees_in_and_out() -> None:
     p, pair = {"w": X, "b": X + 1}, Pair(X + 2, X + 3)
     g = graph.capture(fn, specs(p), specs(pair))
     got = g(p, pair)
-    exact(got["y"], X * (X + 2))
+    assert_exact(got["y"], X * (X + 2))
     assert got["l"][1] is None and isinstance(got["p"], Pair) and got["p"].b == 3.0
-    exact(got["l"][0], X + 3)
+    assert_exact(got["l"][0], X + 3)
 
 
 def test_inputs_and_constants_as_outputs() -> None:
     constant = np.ones(2)
     a, b, c = graph.capture(lambda x: (x, constant, 5.0), X)(X)
-    exact(a, X)
-    exact(b, constant)
+    assert_exact(a, X)
+    assert_exact(b, constant)
     assert c == 5.0
 
 
@@ -153,19 +153,19 @@ def test_nodes_inputs_outputs_and_text() -> None:
 # --- replay under transformations ------------------------------------------------------------------------------------------------------------
 def test_graphs_are_differentiated_batched_and_captured_again() -> None:
     g = graph.capture(f, graph.ShapeDtype((3,), "float64"))
-    exact(ad.grad(g)(X), ad.grad(f)(X))
-    exact(ad.hessian(g)(X), ad.hessian(f)(X))
-    exact(ad.vmap(g)(M), ad.vmap(f)(M))
-    exact(ad.vmap(ad.grad(g))(M), ad.vmap(ad.grad(f))(M))
-    exact(ad.jvp(g, (X,), (X,))[1], ad.jvp(f, (X,), (X,))[1])
+    assert_exact(ad.grad(g)(X), ad.grad(f)(X))
+    assert_exact(ad.hessian(g)(X), ad.hessian(f)(X))
+    assert_exact(ad.vmap(g)(M), ad.vmap(f)(M))
+    assert_exact(ad.vmap(ad.grad(g))(M), ad.vmap(ad.grad(f))(M))
+    assert_exact(ad.jvp(g, (X,), (X,))[1], ad.jvp(f, (X,), (X,))[1])
     again = graph.capture(ad.grad(g), graph.ShapeDtype((3,), "float64"))
-    exact(again(X), ad.grad(f)(X))
-    exact(ad.grad(lambda x: again(x).sum())(X), ad.hessian(f)(X).sum(axis=0))
+    assert_exact(again(X), ad.grad(f)(X))
+    assert_exact(ad.grad(lambda x: again(x).sum())(X), ad.hessian(f)(X).sum(axis=0))
     x = ad.Variable(X)
     y = g(x)
     assert isinstance(y, ad.Variable)
     y.backward()
-    exact(x.grad, ad.grad(f)(X))
+    assert_exact(x.grad, ad.grad(f)(X))
 
 
 def test_closures_over_variables_stay_connected() -> None:
@@ -174,7 +174,7 @@ def test_closures_over_variables_stay_connected() -> None:
     y = g(X)
     assert isinstance(y, ad.Variable) and y.requires_grad
     y.backward()
-    exact(w.grad, X)
+    assert_exact(w.grad, X)
 
 
 def test_captures_nest() -> None:
@@ -183,7 +183,7 @@ def test_captures_nest() -> None:
         return inner(x * 2)
 
     g = graph.capture(outer, X)
-    exact(g(X), (2 * X) ** 2 + 1)
+    assert_exact(g(X), (2 * X) ** 2 + 1)
 
 
 def test_capture_inside_grad() -> None:
@@ -191,7 +191,7 @@ def test_capture_inside_grad() -> None:
         g = graph.capture(lambda y: y * x, graph.ShapeDtype((), "float64"))
         return g(x * 2)
 
-    exact(ad.grad(fn)(3.0), 12.0)
+    assert_exact(ad.grad(fn)(3.0), 12.0)
 
 
 @pytest.mark.parametrize("backend", support.params(without=("dask",)))
@@ -200,8 +200,8 @@ def test_on_every_library(backend: support.Backend) -> None:
     g = graph.capture(ad.value_and_grad(f), x)
     value, d = g(x)
     assert type(d) is type(x)
-    close(backend.numpy(d), ad.grad(f)(X), 1e-13, 1e-13)
-    close(backend.numpy(value), f(X), 1e-13, 1e-13)
+    assert_close(backend.numpy(d), ad.grad(f)(X), 1e-13, 1e-13)
+    assert_close(backend.numpy(value), f(X), 1e-13, 1e-13)
 
 
 # --- errors -------------------------------------------------------------------------------------------------------------------------------------

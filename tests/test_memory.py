@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from derivatives import close, exact
+from derivatives import assert_close, assert_exact
 
 import agnostic_ad as ad
 
@@ -221,7 +221,7 @@ def test_backward_frees_what_was_saved() -> None:
     assert alive() is not None
     z.backward()
     assert alive() is None
-    exact(x.grad, 4 * np.cos(1.0) * np.ones(5))
+    assert_exact(x.grad, 4 * np.cos(1.0) * np.ones(5))
 
 
 def test_dropping_the_result_frees_the_graph() -> None:
@@ -313,7 +313,7 @@ def test_a_long_graph(kind: str) -> None:
             y = _custom(y) * 0.5 + 0.5
         want = 1.0
     y.backward()
-    close(x.grad, [want], 1e-9)
+    assert_close(x.grad, [want], 1e-9)
     del y
 
 
@@ -335,9 +335,9 @@ def test_a_long_graph_inside_grad_and_jvp() -> None:
         return y
 
     want = np.sum(0.9999 ** np.arange(20_001))
-    close(ad.grad(f)(1.0), want, 1e-10)
-    close(ad.jvp(f, (1.0,), (1.0,))[1], want, 1e-10)
-    close(ad.grad(lambda x: ad.grad(f)(x) * x)(1.0), want, 1e-10)
+    assert_close(ad.grad(f)(1.0), want, 1e-10)
+    assert_close(ad.jvp(f, (1.0,), (1.0,))[1], want, 1e-10)
+    assert_close(ad.grad(lambda x: ad.grad(f)(x) * x)(1.0), want, 1e-10)
 
 
 def test_gradients_over_a_long_graph_prunes_without_recursion() -> None:
@@ -347,4 +347,4 @@ def test_gradients_over_a_long_graph_prunes_without_recursion() -> None:
     for _ in range(20_000):
         z = z * 1.0 + x
     (g,) = ad.gradients(z, y)
-    exact(g, [1.0])
+    assert_exact(g, [1.0])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import support
-from derivatives import close, derivative, exact, jacobian
+from derivatives import assert_close, assert_exact, derivative, jacobian
 
 import agnostic_ad as ad
 from agnostic_ad import graph
@@ -166,7 +166,7 @@ TRIPLES = [p for p in itertools.product(_CORE, repeat=3) if len(set(p)) > 1]
 @pytest.mark.parametrize("names", PAIRS, ids="-".join)
 def test_pairs(names: tuple[str, ...]) -> None:
     ours, reference = build(names)
-    close(ours(X), reference(X), 1e-8, 1e-8)
+    assert_close(ours(X), reference(X), 1e-8, 1e-8)
 
 
 @pytest.mark.parametrize("names", PAIRS, ids="-".join)
@@ -175,10 +175,10 @@ def test_pairs_over_variables(names: tuple[str, ...]) -> None:
     x = ad.Variable(X)
     y = ours(x)
     assert isinstance(y, ad.Variable) and y.requires_grad
-    close(y.detach().numpy(), reference(X), 1e-8, 1e-8)
+    assert_close(y.detach().numpy(), reference(X), 1e-8, 1e-8)
     y.backward()
     want = np.asarray([_directional_along(reference, X, e) for e in np.eye(3)])
-    close(x.grad, want, 1e-6, 1e-6)  # differences three deep lose that much
+    assert_close(x.grad, want, 1e-6, 1e-6)  # differences three deep lose that much
 
 
 def _directional_along(g: Scalar, x: Any, v: Any) -> Any:
@@ -189,7 +189,7 @@ def _directional_along(g: Scalar, x: Any, v: Any) -> Any:
 @pytest.mark.parametrize("names", TRIPLES, ids="-".join)
 def test_triples(names: tuple[str, ...]) -> None:
     ours, reference = build(names)
-    close(ours(X), reference(X), 1e-6, 1e-6)
+    assert_close(ours(X), reference(X), 1e-6, 1e-6)
 
 
 @pytest.mark.parametrize("names", [("grad", "vmap", "grad"), ("vmap", "grad", "vmap"), ("jvp", "vmap", "grad")], ids="-".join)
@@ -204,7 +204,7 @@ def test_triples_on_every_library(backend: support.Backend, names: tuple[str, ..
     finally:
         V = before
     want = build(names)[0](X)
-    close(backend.numpy(got), want, 1e-11, 1e-11)
+    assert_close(backend.numpy(got), want, 1e-11, 1e-11)
 
 
 # --- perturbation confusion ---------------------------------------------------------------------------------------------------------------
@@ -223,9 +223,9 @@ MODES = list(itertools.product(DERIVATIVES, repeat=2))
 def test_the_classic_case(modes: tuple[str, str]) -> None:
     outer, inner = (DERIVATIVES[m] for m in modes)
     one = np.asarray(1.0)
-    exact(outer(lambda x: x * inner(lambda y: x + y, one), one), 1.0)
-    exact(outer(lambda x: x * inner(lambda y: x * y, one), one), 2.0)
-    exact(outer(lambda x: inner(lambda y: x * x * y * y, one * 3), one * 2), 2 * 2 * 2 * 3.0)
+    assert_exact(outer(lambda x: x * inner(lambda y: x + y, one), one), 1.0)
+    assert_exact(outer(lambda x: x * inner(lambda y: x * y, one), one), 2.0)
+    assert_exact(outer(lambda x: inner(lambda y: x * x * y * y, one * 3), one * 2), 2 * 2 * 2 * 3.0)
 
 
 @pytest.mark.parametrize("modes", MODES, ids="-".join)
@@ -237,16 +237,16 @@ def test_the_inner_function_closes_over_the_outer_argument(modes: tuple[str, str
 
     # d/dy sin(xy) y at y = 2x: x cos(2x^2) 2x + sin(2x^2)
     want = derivative(lambda t: 2 * t * t * math.cos(2 * t * t) + math.sin(2 * t * t), 0.7)
-    close(outer(g, np.asarray(0.7)), want, 1e-10, 1e-10)
+    assert_close(outer(g, np.asarray(0.7)), want, 1e-10, 1e-10)
 
 
 @pytest.mark.parametrize("modes", MODES, ids="-".join)
 def test_the_inner_result_does_not_depend_on_the_inner_argument(modes: tuple[str, str]) -> None:
     outer, inner = (DERIVATIVES[m] for m in modes)
     one = np.asarray(2.0)
-    exact(outer(lambda x: inner(lambda y: x * x, one) + x, one), 1.0)
-    exact(outer(lambda x: inner(lambda y: y * y, one) + 0 * x, one), 0.0)
-    exact(outer(lambda x: inner(lambda y: y * x, x), one), 1.0)
+    assert_exact(outer(lambda x: inner(lambda y: x * x, one) + x, one), 1.0)
+    assert_exact(outer(lambda x: inner(lambda y: y * y, one) + 0 * x, one), 0.0)
+    assert_exact(outer(lambda x: inner(lambda y: y * x, x), one), 1.0)
 
 
 def test_amazing_bug() -> None:
@@ -254,15 +254,15 @@ def test_amazing_bug() -> None:
     def shifted(u: Any) -> Callable[[Any], Callable[[Any], Any]]:
         return lambda g: lambda x: g(x + u)
 
-    exact(ad.jvp(lambda u: shifted(u)(lambda x: x**3)(2.0), (0.0,), (1.0,))[1], 12.0)
-    exact(ad.grad(lambda u: ad.grad(shifted(u)(lambda x: x**3))(2.0))(0.0), 12.0)
+    assert_exact(ad.jvp(lambda u: shifted(u)(lambda x: x**3)(2.0), (0.0,), (1.0,))[1], 12.0)
+    assert_exact(ad.grad(lambda u: ad.grad(shifted(u)(lambda x: x**3))(2.0))(0.0), 12.0)
 
 
 def test_an_outer_array_inside_an_inner_vmap() -> None:
     g = ad.grad(lambda w: ad.namespace(w).sum(ad.vmap(lambda x: w * x * x)(X)))(2.0)
-    exact(g, np.sum(X * X))
+    assert_exact(g, np.sum(X * X))
     h = ad.vmap(lambda w: ad.grad(lambda x: ad.namespace(x).sum(w * x * x))(1.0))(X)
-    exact(h, 2 * X)
+    assert_exact(h, 2 * X)
 
 
 def test_an_inner_result_used_twice_in_the_outer_function() -> None:
@@ -270,8 +270,8 @@ def test_an_inner_result_used_twice_in_the_outer_function() -> None:
         d = ad.grad(lambda y: y**3 * x)(x)  # 3 x^3
         return d * d + d  # 9 x^6 + 3 x^3
 
-    close(ad.grad(g)(1.1), 54 * 1.1**5 + 9 * 1.1**2, 1e-13)
-    close(ad.grad(ad.grad(g))(1.1), 270 * 1.1**4 + 18 * 1.1, 1e-13)
+    assert_close(ad.grad(g)(1.1), 54 * 1.1**5 + 9 * 1.1**2, 1e-13)
+    assert_close(ad.grad(ad.grad(g))(1.1), 270 * 1.1**4 + 18 * 1.1, 1e-13)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
@@ -281,7 +281,7 @@ def test_high_order_with_every_mix_of_modes(order: int) -> None:
         g: Callable[[Any], Any] = lambda x: ad.namespace(x).sin(x)
         for mode in modes:
             g = functools.partial(DERIVATIVES[mode], g)
-        close(g(np.asarray(0.7)), want, 1e-13, 1e-13)
+        assert_close(g(np.asarray(0.7)), want, 1e-13, 1e-13)
 
 
 # --- vmap of vmap ----------------------------------------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_vmap_of_vmap_with_axes() -> None:
     a, b = RNG.standard_normal((2, 3, 4)), RNG.standard_normal((3, 5))
     outer = ad.vmap(lambda a, b: ad.vmap(lambda r, s: r * s, in_axes=(None, 0), out_axes=-1)(a[0], b), in_axes=(-1, None), out_axes=1)
     want = np.stack([np.stack([a[:, :, k][0] * 1.0 * s for s in b.T], axis=-1) for k in range(4)], axis=1)
-    exact(outer(a, b.T), want)
+    assert_exact(outer(a, b.T), want)
 
 
 def test_vmap_of_vmap_of_trees() -> None:
@@ -299,25 +299,25 @@ def test_vmap_of_vmap_of_trees() -> None:
     with pytest.raises((ValueError, TypeError)):
         outer(p, 1.0)  # sizes 2 and 3 differ
     p["b"] = p["b"][:2]
-    exact(outer(p, 1.0)["y"], p["w"] * p["b"] + 1.0)
+    assert_exact(outer(p, 1.0)["y"], p["w"] * p["b"] + 1.0)
 
 
 def test_pairwise_distances() -> None:
     a, b = RNG.standard_normal((3, 2)), RNG.standard_normal((4, 2))
     d = lambda x, y: ad.namespace(x, y).sqrt(ad.namespace(x, y).sum((x - y) ** 2))
     all_pairs = ad.vmap(ad.vmap(d, in_axes=(None, 0)), in_axes=(0, None))
-    close(all_pairs(a, b), np.sqrt(np.sum((a[:, None] - b[None]) ** 2, axis=-1)), 1e-14)
+    assert_close(all_pairs(a, b), np.sqrt(np.sum((a[:, None] - b[None]) ** 2, axis=-1)), 1e-14)
     g = ad.grad(lambda a: ad.namespace(a).sum(all_pairs(a, b)))(a)
-    close(g, jacobian(lambda a: np.sum(np.sqrt(np.sum((a[:, None] - b[None]) ** 2, axis=-1))), a))
+    assert_close(g, jacobian(lambda a: np.sum(np.sqrt(np.sum((a[:, None] - b[None]) ** 2, axis=-1))), a))
 
 
 def test_per_example_gradients_are_a_loop() -> None:
     w, x = RNG.standard_normal((2, 3)), RNG.standard_normal((5, 2))
     loss = lambda w, x: ad.namespace(w).sum(ad.namespace(w).tanh(w.T @ x) ** 2)
     got = ad.vmap(ad.grad(loss), in_axes=(None, 0))(w, x)
-    exact(got, np.stack([ad.grad(loss)(w, r) for r in x]))
+    assert_exact(got, np.stack([ad.grad(loss)(w, r) for r in x]))
     hess = ad.vmap(ad.hessian(loss), in_axes=(None, 0))(w, x)
-    close(hess, np.stack([ad.hessian(loss)(w, r) for r in x]), 1e-13, 1e-13)
+    assert_close(hess, np.stack([ad.hessian(loss)(w, r) for r in x]), 1e-13, 1e-13)
 
 
 def test_hessian_of_vmap_and_vmap_of_hessian() -> None:
@@ -326,33 +326,33 @@ def test_hessian_of_vmap_and_vmap_of_hessian() -> None:
     h = ad.hessian(total)(a)
     each = ad.vmap(ad.hessian(f))(a)
     for i, j in itertools.product(range(2), repeat=2):
-        close(h[i, :, j], each[i] if i == j else np.zeros((3, 3)), 1e-13, 1e-13)
-    close(each[0], jacobian(ad.grad(f), a[0]), 1e-8)
+        assert_close(h[i, :, j], each[i] if i == j else np.zeros((3, 3)), 1e-13, 1e-13)
+    assert_close(each[0], jacobian(ad.grad(f), a[0]), 1e-8)
 
 
 def test_jacobians_under_vmap_and_of_vmap() -> None:
     g = lambda x: ad.namespace(x).sin(x) * x[0]
     a = RNG.standard_normal((4, 3))
     for jac in (ad.jacfwd, ad.jacrev):
-        close(ad.vmap(jac(g))(a), np.stack([jacobian(g, r) for r in a]))
-        close(jac(ad.vmap(g))(a), jacobian(ad.vmap(g), a))
+        assert_close(ad.vmap(jac(g))(a), np.stack([jacobian(g, r) for r in a]))
+        assert_close(jac(ad.vmap(g))(a), jacobian(ad.vmap(g), a))
 
 
 # --- pullbacks and linear maps, by hand --------------------------------------------------------------------------------------------------------
 def test_a_pullback_under_vmap_is_jacrev() -> None:
     y, pullback = ad.vjp(lambda x: ad.namespace(x).sin(x) * x[::-1] * x[0], X)
     (rows,) = ad.vmap(pullback)(np.eye(3))
-    close(rows, jacobian(lambda x: np.sin(x) * x[::-1] * x[0], X))
+    assert_close(rows, jacobian(lambda x: np.sin(x) * x[::-1] * x[0], X))
     (again,) = ad.vmap(pullback)(np.eye(3))
-    exact(again, rows)
+    assert_exact(again, rows)
     (one,) = pullback(np.ones(3))
-    close(one, rows.sum(axis=0), 1e-13)
+    assert_close(one, rows.sum(axis=0), 1e-13)
 
 
 def test_linearize_under_vmap_is_jacfwd() -> None:
     y, f_jvp = ad.linearize(lambda x: ad.namespace(x).sin(x) * x[::-1] * x[0], X)
     columns = ad.vmap(f_jvp, out_axes=-1)(np.eye(3))
-    close(columns, jacobian(lambda x: np.sin(x) * x[::-1] * x[0], X))
+    assert_close(columns, jacobian(lambda x: np.sin(x) * x[::-1] * x[0], X))
 
 
 def test_a_pullback_made_inside_vmap_is_called_there() -> None:
@@ -360,14 +360,14 @@ def test_a_pullback_made_inside_vmap_is_called_there() -> None:
         y, pullback = ad.vjp(lambda x: x**3, x)
         return pullback(y * 0 + 1.0)[0] + pullback(y)[0]
 
-    exact(ad.vmap(g)(X), 3 * X**2 + 3 * X**5)
+    assert_exact(ad.vmap(g)(X), 3 * X**2 + 3 * X**5)
 
 
 def test_linearize_made_inside_vmap_and_grad() -> None:
     g = lambda x: ad.linearize(lambda x: x**3, x)[1](x * 0 + 1.0)
-    exact(ad.vmap(g)(X), 3 * X**2)
-    exact(ad.grad(g)(2.0), 12.0)
-    exact(ad.vmap(ad.grad(g))(X), 6 * X)
+    assert_exact(ad.vmap(g)(X), 3 * X**2)
+    assert_exact(ad.grad(g)(2.0), 12.0)
+    assert_exact(ad.vmap(ad.grad(g))(X), 6 * X)
 
 
 def test_a_pullback_is_differentiable_in_its_cotangent_and_its_point() -> None:
@@ -377,8 +377,8 @@ def test_a_pullback_is_differentiable_in_its_cotangent_and_its_point() -> None:
 
     ct = np.asarray([1.0, 2.0, 3.0])
     gct, gx = ad.grad(g, argnums=(0, 1))(ct, X)
-    close(gct, 2 * ct * 9 * X**4, 1e-13, 1e-13)
-    close(gx, ct**2 * 36 * X**3, 1e-13, 1e-13)
+    assert_close(gct, 2 * ct * 9 * X**4, 1e-13, 1e-13)
+    assert_close(gx, ct**2 * 36 * X**3, 1e-13, 1e-13)
 
 
 def test_a_pullback_called_after_vjp_returned_under_an_outer_grad() -> None:
@@ -388,7 +388,7 @@ def test_a_pullback_called_after_vjp_returned_under_an_outer_grad() -> None:
         (second,) = pullback(y)  # x^3 2 x^2
         return first + second
 
-    close(ad.grad(g)(1.3), 4 * 1.3 + 10 * 1.3**4, 1e-13)
+    assert_close(ad.grad(g)(1.3), 4 * 1.3 + 10 * 1.3**4, 1e-13)
 
 
 def test_a_pullback_of_a_raw_array_with_a_variable_cotangent() -> None:
@@ -397,16 +397,16 @@ def test_a_pullback_of_a_raw_array_with_a_variable_cotangent() -> None:
     (g,) = pullback(ct)
     assert isinstance(g, ad.Variable) and g.requires_grad
     g.sum().backward()
-    exact(ct.grad, 2 * X)
+    assert_exact(ct.grad, 2 * X)
 
 
 # --- switches inside transformations --------------------------------------------------------------------------------------------------------------
 def test_grad_inside_no_grad() -> None:
     with ad.no_grad():
-        exact(ad.grad(lambda x: x**3)(2.0), 12.0)
-        exact(ad.grad(ad.grad(lambda x: x**3))(2.0), 12.0)
-        exact(ad.jvp(lambda x: x**3, (2.0,), (1.0,))[1], 12.0)
-        exact(ad.hessian(lambda x: ad.namespace(x).sum(x**3))(X), np.diag(6 * X))
+        assert_exact(ad.grad(lambda x: x**3)(2.0), 12.0)
+        assert_exact(ad.grad(ad.grad(lambda x: x**3))(2.0), 12.0)
+        assert_exact(ad.jvp(lambda x: x**3, (2.0,), (1.0,))[1], 12.0)
+        assert_exact(ad.hessian(lambda x: ad.namespace(x).sum(x**3))(X), np.diag(6 * X))
         x = ad.Variable(2.0)
         assert not ad.grad(lambda x: x**3)(x).requires_grad
     assert ad.grad(lambda x: x**3)(ad.Variable(2.0)).requires_grad
@@ -418,15 +418,15 @@ def test_no_grad_inside_grad() -> None:
             y = x * x
         return y * x
 
-    exact(ad.grad(g)(3.0), 9.0)
-    exact(ad.vmap(ad.grad(g))(X), X * X)
+    assert_exact(ad.grad(g)(3.0), 9.0)
+    assert_exact(ad.vmap(ad.grad(g))(X), X * X)
 
     def h(x: Any) -> Any:
         with ad.no_grad():
             d = ad.grad(lambda y: y**3)(x)  # a transformation entered inside records as ever
         return d * x
 
-    exact(ad.grad(h)(2.0), 12.0)
+    assert_exact(ad.grad(h)(2.0), 12.0)
 
 
 def test_no_grad_between_levels() -> None:
@@ -437,7 +437,7 @@ def test_no_grad_between_levels() -> None:
 
         return ad.grad(lambda y: inner(y) * y)(1.0) * x
 
-    exact(ad.grad(g)(3.0), 9.0)
+    assert_exact(ad.grad(g)(3.0), 9.0)
 
 
 def test_enable_grad_inside_no_grad_inside_grad() -> None:
@@ -446,7 +446,7 @@ def test_enable_grad_inside_no_grad_inside_grad() -> None:
             y = x * x
         return y * x
 
-    exact(ad.grad(g)(3.0), 27.0)
+    assert_exact(ad.grad(g)(3.0), 27.0)
 
 
 # --- functional transformations and the define-by-run tape together --------------------------------------------------------------------------------
@@ -457,7 +457,7 @@ def test_backward_inside_a_transformation() -> None:
         (v * v).sum().backward()
         return ad.namespace(x).sum(x * v.grad)
 
-    exact(ad.grad(g)(X), [2.0, 4.0, 6.0])
+    assert_exact(ad.grad(g)(X), [2.0, 4.0, 6.0])
 
 
 def test_create_graph_inside_a_transformation_of_variables() -> None:
@@ -466,7 +466,7 @@ def test_create_graph_inside_a_transformation_of_variables() -> None:
     (g,) = ad.gradients(y, x, create_graph=True)
     (h,) = ad.gradients(g, x, create_graph=True)
     (k,) = ad.gradients(h, x)
-    close(k, 24.0, 1e-13)
+    assert_close(k, 24.0, 1e-13)
 
 
 def test_a_functional_gradient_inside_a_define_by_run_loss() -> None:
@@ -475,7 +475,7 @@ def test_a_functional_gradient_inside_a_define_by_run_loss() -> None:
     model = lambda x: ad.namespace(x).tanh(ad.namespace(x).sum(w * x))
     penalty = (ad.grad(model)(X) ** 2).sum()
     penalty.backward()
-    close(w.grad, jacobian(lambda w: np.sum((w / np.cosh(np.sum(w * X)) ** 2) ** 2), np.asarray([0.5, -0.3, 0.8])))
+    assert_close(w.grad, jacobian(lambda w: np.sum((w / np.cosh(np.sum(w * X)) ** 2) ** 2), np.asarray([0.5, -0.3, 0.8])))
 
 
 # --- double backward through every kind of node ----------------------------------------------------------------------------------------------------
@@ -539,10 +539,10 @@ def test_double_backward(name: str) -> None:
 
     x = ad.Variable(X)
     (first,) = ad.gradients(loss(x), x, create_graph=True)
-    close(first.detach().numpy(), jacobian(loss, X), 1e-7, 1e-7)
+    assert_close(first.detach().numpy(), jacobian(loss, X), 1e-7, 1e-7)
     (second,) = ad.gradients((first * V).sum(), x, create_graph=True)
     want = jacobian(lambda t: np.sum(ad.grad(loss)(t) * V), X)
-    close(second.detach().numpy(), want, 1e-7, 1e-7)
+    assert_close(second.detach().numpy(), want, 1e-7, 1e-7)
     # the same by every pair of modes
     for other in (
         ad.hessian(loss)(X) @ V,
@@ -553,9 +553,9 @@ def test_double_backward(name: str) -> None:
         ad.vmap(lambda v: ad.hvp(loss, (X,), (v,))[0])(V[None])[0],
         second.detach().numpy() if name == "mask" else ad.vmap(lambda t: ad.hvp(loss, (t,), (V,))[0])(X[None])[0],  # no masks in vmap
     ):
-        close(other, second.detach().numpy(), 1e-11, 1e-11)
+        assert_close(other, second.detach().numpy(), 1e-11, 1e-11)
     (third,) = ad.gradients((second * V).sum(), x)
-    close(third, jacobian(lambda t: V @ ad.hessian(loss)(t) @ V, X), 1e-6, 1e-6)
+    assert_close(third, jacobian(lambda t: V @ ad.hessian(loss)(t) @ V, X), 1e-6, 1e-6)
 
 
 def test_variables_over_variables() -> None:

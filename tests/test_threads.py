@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from derivatives import close, exact
+from derivatives import assert_close, assert_exact
 
 import agnostic_ad as ad
 from agnostic_ad.errors import EscapedArrayError
@@ -54,7 +54,7 @@ def in_threads(work: Callable[[int], Any], count: int = N) -> list[Any]:
 def test_functional_transformations_in_threads(work: Callable[[int], Any]) -> None:
     for i, got in enumerate(in_threads(lambda i: [work(i) for _ in range(20)])):
         for g in got:
-            close(g, ad.grad(f)(X * (i + 1)), 1e-13, 1e-13)
+            assert_close(g, ad.grad(f)(X * (i + 1)), 1e-13, 1e-13)
 
 
 def test_define_by_run_tapes_in_threads() -> None:
@@ -65,7 +65,7 @@ def test_define_by_run_tapes_in_threads() -> None:
         return x.grad
 
     for i, g in enumerate(in_threads(work)):
-        close(g, 20 * ad.grad(f)(X * (i + 1)), 1e-12, 1e-12)
+        assert_close(g, 20 * ad.grad(f)(X * (i + 1)), 1e-12, 1e-12)
 
 
 def test_no_grad_in_one_thread_does_not_leak() -> None:
@@ -118,22 +118,22 @@ def test_transformations_in_one_thread_are_unseen_by_another() -> None:
     done.set()
     thread.join()
     for got in (results[0], x.grad, g):
-        close(got, WANT, 1e-14, 1e-14)
+        assert_close(got, WANT, 1e-14, 1e-14)
 
 
 def test_one_function_transformed_once_and_called_everywhere() -> None:
     g = ad.vmap(ad.grad(f))
     h = ad.hessian(f)
     for a, b in in_threads(lambda i: (g(X[None])[0], h(X))):
-        close(a, WANT, 1e-14, 1e-14)
-        close(b, HESSIAN, 1e-13, 1e-13)
+        assert_close(a, WANT, 1e-14, 1e-14)
+        assert_close(b, HESSIAN, 1e-13, 1e-13)
 
 
 def test_a_pullback_called_in_several_threads() -> None:
     _, pullback = ad.vjp(lambda x: ad.namespace(x).sin(x) * x, X)
     want = pullback(np.ones(3))[0]
     for i, (g,) in enumerate(in_threads(lambda i: pullback((i + 1) * np.ones(3)))):
-        close(g, (i + 1) * want, 1e-14)
+        assert_close(g, (i + 1) * want, 1e-14)
 
 
 def test_a_shared_parameter_is_read_by_many_tapes() -> None:
@@ -141,7 +141,7 @@ def test_a_shared_parameter_is_read_by_many_tapes() -> None:
     for (g,) in in_threads(lambda i: ad.gradients(f(w * (i + 1)), w)):
         assert g.shape == (3,)
     assert w.grad is None
-    close(ad.gradients(f(w), w)[0], WANT, 1e-14)
+    assert_close(ad.gradients(f(w), w)[0], WANT, 1e-14)
 
 
 # --- asyncio ------------------------------------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_tapes_in_tasks() -> None:
         return await asyncio.gather(*(work(i) for i in range(N)))
 
     for i, g in enumerate(asyncio.run(main())):
-        exact(g, 2 * 100 * X * (i + 1))
+        assert_exact(g, 2 * 100 * X * (i + 1))
 
 
 def test_functional_transformations_interleaved_in_tasks() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import support
-from derivatives import close, exact, jacobian, kind
+from derivatives import assert_close, assert_exact, jacobian, kind
 
 import agnostic_ad as ad
 from agnostic_ad.errors import GraphFreedError
@@ -80,36 +80,36 @@ def test_backward_adds_into_grad(backend: support.Backend) -> None:
     w = ad.Variable(backend.asarray(X + 1))
     (x * w).sum().backward()
     assert type(x.grad) is type(x.data) and kind(x.grad) == kind(x.data)
-    exact(backend.numpy(x.grad), X + 1)
+    assert_exact(backend.numpy(x.grad), X + 1)
     (x * x).sum().backward()
-    exact(backend.numpy(x.grad), X + 1 + 2 * X)
-    exact(backend.numpy(w.grad), X)
-    exact(backend.numpy(x.data), X)
+    assert_exact(backend.numpy(x.grad), X + 1 + 2 * X)
+    assert_exact(backend.numpy(w.grad), X)
+    assert_exact(backend.numpy(x.data), X)
 
 
 def test_backward_with_a_gradient() -> None:
     x = var()
     (x * x).backward(np.asarray([1.0, 0.0, 2.0, 0.0]))
-    exact(x.grad, [0.6, 0.0, 2.8, 0.0])
+    assert_exact(x.grad, [0.6, 0.0, 2.8, 0.0])
     y = var(3.0)
     (y * y).backward(2.0)
-    exact(y.grad, 12.0)
+    assert_exact(y.grad, 12.0)
     z = var()
     (z * 2).backward(ad.Variable(np.ones(4)))
-    exact(z.grad, 2 * np.ones(4))
+    assert_exact(z.grad, 2 * np.ones(4))
     assert type(z.grad) is np.ndarray
 
 
 def test_backward_of_one_element_of_any_shape() -> None:
     x = var([[3.0]])
     (x * x).backward()
-    exact(x.grad, [[6.0]])
+    assert_exact(x.grad, [[6.0]])
 
 
 def test_backward_of_a_leaf_itself() -> None:
     x = var(2.0)
     x.backward()
-    exact(x.grad, 1.0)
+    assert_exact(x.grad, 1.0)
 
 
 def test_a_variable_used_many_times() -> None:
@@ -125,7 +125,7 @@ def test_a_variable_used_many_times() -> None:
             y = y * v + v
         return np.sum(y)
 
-    close(x.grad, jacobian(f, X), 1e-7, 1e-7)
+    assert_close(x.grad, jacobian(f, X), 1e-7, 1e-7)
 
 
 def test_retain_graph() -> None:
@@ -133,10 +133,10 @@ def test_retain_graph() -> None:
     y = (x * x).sum()
     y.backward(retain_graph=True)
     y.backward()
-    exact(x.grad, 4 * X)
+    assert_exact(x.grad, 4 * X)
     with pytest.raises(GraphFreedError, match=r"a second time.*retain_graph=True"):
         y.backward()
-    exact(x.grad, 4 * X)
+    assert_exact(x.grad, 4 * X)
 
 
 def test_two_losses_over_a_shared_part_need_retain_graph() -> None:
@@ -150,15 +150,15 @@ def test_two_losses_over_a_shared_part_need_retain_graph() -> None:
 def test_no_leaf_shares_memory_for_its_gradient(backend: support.Backend) -> None:
     x, y = ad.Variable(backend.asarray(X)), ad.Variable(backend.asarray(X))
     (x + y).backward(ct := backend.asarray(np.ones(4)))
-    exact(backend.numpy(x.grad), np.ones(4))
+    assert_exact(backend.numpy(x.grad), np.ones(4))
     if backend.name == "jax":
         return  # immutable
     if backend.name != "dask":
         assert not np.shares_memory(backend.numpy(x.grad), backend.numpy(y.grad))
         assert not np.shares_memory(backend.numpy(x.grad), backend.numpy(ct))
     x.grad[0] = 7.0
-    exact(backend.numpy(y.grad), np.ones(4))
-    exact(backend.numpy(ct), np.ones(4))
+    assert_exact(backend.numpy(y.grad), np.ones(4))
+    assert_exact(backend.numpy(ct), np.ones(4))
 
 
 @pytest.mark.parametrize(
@@ -186,11 +186,11 @@ def test_gradients_are_writeable_and_owned(f: Callable[[Any], Any]) -> None:
     assert not np.shares_memory(x.grad, ct) and not np.shares_memory(x.grad, x.data)
     before = x.grad.copy()
     x.grad[...] = 0.0
-    exact(ct, np.ones(y.shape))
+    assert_exact(ct, np.ones(y.shape))
     y = f(x)
     x.grad = None
     y.backward(ct)
-    exact(x.grad, before)
+    assert_exact(x.grad, before)
 
 
 def test_user_arrays_are_never_modified() -> None:
@@ -202,9 +202,9 @@ def test_user_arrays_are_never_modified() -> None:
         y += x
         y *= 2.0
         y.backward(ct)
-    exact(a, X)
-    exact(b, X[::-1])
-    exact(ct, np.ones(4))
+    assert_exact(a, X)
+    assert_exact(b, X[::-1])
+    assert_exact(ct, np.ones(4))
 
 
 def test_accumulating_into_grad_twice_is_separate_memory() -> None:
@@ -212,7 +212,7 @@ def test_accumulating_into_grad_twice_is_separate_memory() -> None:
     (x * 1).sum().backward()
     first = x.grad
     (x * 1).sum().backward()
-    exact(x.grad, 2 * np.ones(4))
+    assert_exact(x.grad, 2 * np.ones(4))
     x.grad[:] = 0
     assert first is not None
 
@@ -224,7 +224,7 @@ def test_float32_and_complex_gradients() -> None:
     z = ad.Variable(np.asarray([1 + 2j]))
     (z * z.conj()).real.sum().backward()
     assert z.grad.dtype == np.complex128
-    exact(z.grad, [2 + 4j])
+    assert_exact(z.grad, [2 + 4j])
 
 
 def test_mixed_dtypes_give_each_leaf_its_own() -> None:
@@ -238,11 +238,11 @@ def test_grad_may_be_set() -> None:
     x = var()
     x.grad = np.ones(4)
     (x * 1).sum().backward()
-    exact(x.grad, 2 * np.ones(4))
+    assert_exact(x.grad, 2 * np.ones(4))
     x.grad = None
     assert x.grad is None
     (x * 3).sum().backward()
-    exact(x.grad, 3 * np.ones(4))
+    assert_exact(x.grad, 3 * np.ones(4))
     x.grad = ad.Variable(np.zeros(4))
     assert type(x.grad) is np.ndarray
 
@@ -252,7 +252,7 @@ def test_a_gradient_that_was_set_is_not_written_into() -> None:
     mine = np.ones(4)
     x.grad = mine
     (x * 1).sum().backward()
-    exact(mine, np.ones(4))
+    assert_exact(mine, np.ones(4))
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_requires_grad_may_be_set_on_a_leaf() -> None:
     assert not (x * 2).requires_grad
     x.requires_grad = True
     (x * 2).sum().backward()
-    exact(x.grad, 2 * np.ones(4))
+    assert_exact(x.grad, 2 * np.ones(4))
     x.requires_grad = False
     assert not (x * 2).requires_grad
     y = var() * 2
@@ -283,7 +283,7 @@ def test_setting_requires_grad_again_keeps_the_gradient() -> None:
     x = var()
     (x * 2).sum().backward()
     x.requires_grad = True
-    exact(x.grad, 2 * np.ones(4))
+    assert_exact(x.grad, 2 * np.ones(4))
 
 
 def test_leaves_and_grad_fn() -> None:
@@ -303,9 +303,9 @@ def test_detach() -> None:
     assert not d.requires_grad and d.is_leaf and d.data is x.data
     y = x * x.detach()
     y.sum().backward()
-    exact(x.grad, X)
+    assert_exact(x.grad, X)
     x.detach()[0] = 9.0  # changes no memory of others'
-    exact(x.data, X)
+    assert_exact(x.data, X)
 
 
 # --- hooks -------------------------------------------------------------------------------------------------------------------------------------
@@ -316,24 +316,24 @@ def test_hooks_see_and_replace_gradients() -> None:
     y.register_hook(lambda g: seen.append(np.array(g)))
     handle = y.register_hook(lambda g: g * 10)
     (y * 3).sum().backward()
-    exact(seen[0], 3 * np.ones(4))
-    exact(x.grad, 60 * np.ones(4))
+    assert_exact(seen[0], 3 * np.ones(4))
+    assert_exact(x.grad, 60 * np.ones(4))
     handle.remove()
     handle.remove()
     x.grad = None
     (x * 2).sum().backward()
-    exact(x.grad, 2 * np.ones(4))
+    assert_exact(x.grad, 2 * np.ones(4))
 
 
 def test_hooks_on_leaves() -> None:
     x = var()
     handle = x.register_hook(lambda g: g * 2)
     (x * x).sum().backward()
-    exact(x.grad, 4 * X)
+    assert_exact(x.grad, 4 * X)
     handle.remove()
     x.grad = None
     (x * x).sum().backward()
-    exact(x.grad, 2 * X)
+    assert_exact(x.grad, 2 * X)
 
 
 def test_a_hook_on_a_leaf_runs_once_a_pass_with_the_whole_gradient() -> None:
@@ -342,20 +342,20 @@ def test_a_hook_on_a_leaf_runs_once_a_pass_with_the_whole_gradient() -> None:
     x.register_hook(lambda g: seen.append(np.array(g)))
     (x * 2 + x * 3).sum().backward()
     assert len(seen) == 1
-    exact(seen[0], 5 * np.ones(4))
+    assert_exact(seen[0], 5 * np.ones(4))
 
 
 def test_hooks_run_in_gradients_too() -> None:
     x = var()
     y = x * x
     y.register_hook(lambda g: g * 2)
-    exact(ad.gradients(y.sum(), x)[0], 4 * X)
+    assert_exact(ad.gradients(y.sum(), x)[0], 4 * X)
     z = var(2.0)
     h = z * z
     h.register_hook(lambda g: g * 3)
     (g,) = ad.gradients(h, z, create_graph=True)
     assert isinstance(g, ad.Variable)
-    exact(ad.gradients(g, z)[0], 6.0)
+    assert_exact(ad.gradients(g, z)[0], 6.0)
 
 
 def test_a_hook_of_the_wrong_shape() -> None:
@@ -378,8 +378,8 @@ def test_retain_grad() -> None:
     z = y * 3
     y.retain_grad()
     z.sum().backward()
-    exact(y.grad, 3 * np.ones(4))
-    exact(x.grad, 6 * X)
+    assert_exact(y.grad, 3 * np.ones(4))
+    assert_exact(x.grad, 6 * X)
     assert z.grad is None
     x.retain_grad()  # nothing to do on a leaf
     h = x * 1
@@ -413,7 +413,7 @@ def test_len_and_iteration() -> None:
     rows = list(v)
     assert len(rows) == 3 and all(isinstance(r, ad.Variable) and r.requires_grad for r in rows)
     (rows[0] * rows[2]).sum().backward()
-    exact(v.grad, np.stack([M[2], np.zeros(4), M[0]]))
+    assert_exact(v.grad, np.stack([M[2], np.zeros(4), M[0]]))
     a, b = var([1.0, 2.0])
     assert float(a) == 1.0 and float(b) == 2.0
     with pytest.raises(TypeError, match="0-d"):
@@ -434,15 +434,15 @@ def test_text() -> None:
 
 def test_numpy_of_detached() -> None:
     assert type(var().detach().numpy()) is np.ndarray
-    exact(np.asarray(var().detach()), X)
-    exact(np.asarray(var(requires_grad=False), dtype="float32"), X.astype("float32"))
-    exact(np.asarray(ad.Variable([1, 2])), [1, 2])
+    assert_exact(np.asarray(var().detach()), X)
+    assert_exact(np.asarray(var(requires_grad=False), dtype="float32"), X.astype("float32"))
+    assert_exact(np.asarray(ad.Variable([1, 2])), [1, 2])
 
 
 def test_numpy_from_every_library(backend: support.Backend) -> None:
     v = ad.Variable(backend.asarray(X), requires_grad=False)
     assert type(v.numpy()) is np.ndarray
-    exact(v.numpy(), X)
+    assert_exact(v.numpy(), X)
     assert ad.Variable(backend.asarray([[1.0, 2.0]])).tolist() == [[1.0, 2.0]]
     assert float(ad.Variable(backend.asarray(2.0))) == 2.0
 
@@ -453,10 +453,10 @@ def test_deepcopy_and_pickle(backend: support.Backend) -> None:
             v = ad.Variable(backend.asarray(X), requires_grad=flag)
             w = again(v)
             assert w is not v and w.requires_grad is flag and w.is_leaf and type(w.data) is type(v.data)
-            exact(backend.numpy(w.data), X)
+            assert_exact(backend.numpy(w.data), X)
             if flag:
                 (w * w).sum().backward()
-                exact(backend.numpy(w.grad), 2 * X)
+                assert_exact(backend.numpy(w.grad), 2 * X)
                 assert v.grad is None
 
 
@@ -472,7 +472,7 @@ def test_deepcopy_keeps_the_gradient_as_in_torch() -> None:
     (v * 2).sum().backward()
     w = copy.deepcopy(v)
     assert w.grad is not None and not np.shares_memory(w.grad, v.grad)
-    exact(w.grad, v.grad)
+    assert_exact(w.grad, v.grad)
 
 
 def test_copies_of_results_name_detach() -> None:
@@ -521,19 +521,19 @@ def test_binary_operators(op: Callable[..., Any], other: str) -> None:
     x = var(POSITIVE)
     y = f(x)
     assert isinstance(y, ad.Variable)
-    exact(raw(y), f(POSITIVE))
+    assert_exact(raw(y), f(POSITIVE))
     if y.requires_grad:
         y.sum().backward()
-    close(np.zeros(3) if x.grad is None else x.grad, jacobian(lambda v: np.sum(f(v)), POSITIVE))
+    assert_close(np.zeros(3) if x.grad is None else x.grad, jacobian(lambda v: np.sum(f(v)), POSITIVE))
 
 
 @pytest.mark.parametrize("op", [operator.neg, operator.pos, abs])
 def test_unary_operators(op: Callable[[Any], Any]) -> None:
     x = var()
     y = op(x)
-    exact(raw(y), op(X))
+    assert_exact(raw(y), op(X))
     y.sum().backward()
-    close(x.grad, jacobian(lambda v: np.sum(op(v)), X))
+    assert_close(x.grad, jacobian(lambda v: np.sum(op(v)), X))
 
 
 @pytest.mark.parametrize("op", [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne])
@@ -561,8 +561,8 @@ def test_broadcasting_gradients(shapes: Any) -> None:
     x, y = ad.Variable(a), ad.Variable(b)
     (x / y * x).sum().backward()
     assert x.grad.shape == a.shape and y.grad.shape == b.shape
-    close(x.grad, jacobian(lambda v: np.sum(v / b * v), a))
-    close(y.grad, jacobian(lambda v: np.sum(a / v * a), b))
+    assert_close(x.grad, jacobian(lambda v: np.sum(v / b * v), a))
+    assert_close(y.grad, jacobian(lambda v: np.sum(a / v * a), b))
 
 
 def test_a_list_or_text_beside_a_variable_is_an_error() -> None:
@@ -641,11 +641,11 @@ def test_methods_are_those_of_numpy(name: str) -> None:
     want = f(np.array(value))
     assert isinstance(y, ad.Variable)
     assert y.shape == np.shape(want) and y.dtype == np.asarray(want).dtype
-    close(raw(y), want, 1e-13, 1e-13)
+    assert_close(raw(y), want, 1e-13, 1e-13)
     weights = np.cos(np.arange(np.size(want))).reshape(np.shape(want)) + 1.5
     if y.requires_grad:
         (y * weights).sum().backward()
-    close(np.zeros(value.shape) if x.grad is None else x.grad, jacobian(lambda v: np.sum(f(v) * weights), value))
+    assert_close(np.zeros(value.shape) if x.grad is None else x.grad, jacobian(lambda v: np.sum(f(v) * weights), value))
 
 
 @pytest.mark.parametrize("name", ["argmax", "argmin", "all", "any"])
@@ -658,13 +658,13 @@ def test_methods_without_a_derivative(name: str) -> None:
 
 def test_diagonal_and_trace_of_three_dimensions_are_those_of_numpy() -> None:
     a = RNG.standard_normal((2, 3, 3))
-    close(raw(var(a).diagonal()), a.diagonal(), 1e-15)
-    close(raw(var(a).trace()), a.trace(), 1e-14)
+    assert_close(raw(var(a).diagonal()), a.diagonal(), 1e-15)
+    assert_close(raw(var(a).trace()), a.trace(), 1e-14)
 
 
 def test_transpose_none_and_size_properties() -> None:
     v = var(M)
-    exact(raw(v.transpose(None)), M.T)
+    assert_exact(raw(v.transpose(None)), M.T)
     assert v.size == 12 and v.ndim == 2 and str(v.device) == "cpu"
 
 
@@ -673,7 +673,7 @@ def test_copy_is_not_reached_by_later_changes() -> None:
     y = x * 2
     z = y.copy()
     y[0] = 100.0
-    exact(raw(z), 2 * X)
+    assert_exact(raw(z), 2 * X)
 
 
 def test_to() -> None:
@@ -692,7 +692,7 @@ def test_to_another_library_and_back(backend: support.Backend) -> None:
     assert type(y.data) is type(backend.asarray(X)) and kind(y.data) == kind(backend.asarray(X))
     (y * y).sum().backward()
     assert type(x.grad) is np.ndarray
-    exact(x.grad, 2 * X)
+    assert_exact(x.grad, 2 * X)
     back = y.detach().to(np)
     assert type(back.data) is np.ndarray
 
@@ -707,7 +707,7 @@ def test_in_place_operators(op: Callable[..., Any]) -> None:
     y = op(y, x * b)
     assert y is same
     y.sum().backward()
-    close(x.grad, jacobian(lambda v: np.sum(op(v * 2, v * b)), POSITIVE))
+    assert_close(x.grad, jacobian(lambda v: np.sum(op(v * 2, v * b)), POSITIVE))
 
 
 def test_in_place_keeps_what_was_saved() -> None:
@@ -717,7 +717,7 @@ def test_in_place_keeps_what_was_saved() -> None:
     y += 100.0
     y[0] = 5.0
     z.sum().backward()
-    exact(x.grad, 4 * X**3)
+    assert_exact(x.grad, 4 * X**3)
 
 
 def test_in_place_refuses_other_shapes_and_dtypes() -> None:
@@ -759,7 +759,7 @@ def test_setitem(position: int) -> None:
     y[key] = v * 2
     want = M * 3
     want[key] = np.asarray(value) * 2
-    exact(raw(y), want)
+    assert_exact(raw(y), want)
     weights = np.cos(np.arange(12.0)).reshape(3, 4) + 1.5
     (y * weights).sum().backward()
 
@@ -768,8 +768,8 @@ def test_setitem(position: int) -> None:
         out[key] = b * 2
         return np.sum(out * weights)
 
-    close(x.grad, jacobian(lambda a: f(a, np.asarray(value)), M))
-    close(v.grad, jacobian(lambda b: f(M, b), np.asarray(value, dtype=float)))
+    assert_close(x.grad, jacobian(lambda a: f(a, np.asarray(value)), M))
+    assert_close(v.grad, jacobian(lambda b: f(M, b), np.asarray(value, dtype=float)))
 
 
 def test_setitem_on_what_does_not_require_grad() -> None:
@@ -780,7 +780,7 @@ def test_setitem_on_what_does_not_require_grad() -> None:
         y[i] = x[i] * i
     assert y.requires_grad
     y.sum().backward()
-    exact(x.grad, np.arange(4.0))
+    assert_exact(x.grad, np.arange(4.0))
 
 
 def test_getitem_then_setitem_through_a_loop() -> None:
@@ -789,7 +789,7 @@ def test_getitem_then_setitem_through_a_loop() -> None:
     for i in range(1, 4):
         y[i] = y[i - 1] * y[i]
     y[-1].backward()
-    exact(x.grad, [np.prod(np.delete(X, i)) for i in range(4)])
+    assert_exact(x.grad, [np.prod(np.delete(X, i)) for i in range(4)])
 
 
 @pytest.mark.parametrize("change", ["setitem", "iadd", "imul"])
@@ -802,7 +802,7 @@ def test_in_place_on_a_leaf_is_an_error(change: str) -> None:
             x += 1.0
         else:
             x *= 2.0
-    exact(x.data, X)
+    assert_exact(x.data, X)
     assert x.is_leaf
 
 
@@ -813,11 +813,11 @@ def test_in_place_on_a_leaf_inside_no_grad_updates_it() -> None:
         x -= 0.1 * x.grad
         x[0] = 5.0
     assert x.is_leaf and x.requires_grad
-    exact(x.data, np.concatenate([[5.0], (X - 0.2 * X)[1:]]))
-    exact(x.grad, 2 * X)
+    assert_exact(x.data, np.concatenate([[5.0], (X - 0.2 * X)[1:]]))
+    assert_exact(x.grad, 2 * X)
     x.grad = None
     (x * x).sum().backward()
-    exact(x.grad, 2 * x.data)
+    assert_exact(x.grad, 2 * x.data)
 
 
 def test_an_update_does_not_change_what_an_earlier_graph_saved() -> None:
@@ -826,7 +826,7 @@ def test_an_update_does_not_change_what_an_earlier_graph_saved() -> None:
     with ad.no_grad():
         x += 100.0
     y.backward()
-    exact(x.grad, 2 * X)
+    assert_exact(x.grad, 2 * X)
 
 
 def test_in_place_on_a_leaf_that_does_not_require_grad() -> None:
@@ -834,7 +834,7 @@ def test_in_place_on_a_leaf_that_does_not_require_grad() -> None:
     x[0] = 9.0
     x += 1.0
     assert x.is_leaf and not x.requires_grad
-    exact(x.data, np.concatenate([[10.0], X[1:] + 1]))
+    assert_exact(x.data, np.concatenate([[10.0], X[1:] + 1]))
 
 
 def test_in_place_with_a_result_makes_a_constant_a_result() -> None:
@@ -842,7 +842,7 @@ def test_in_place_with_a_result_makes_a_constant_a_result() -> None:
     y += x * 2
     assert y.requires_grad and not y.is_leaf
     y.sum().backward()
-    exact(x.grad, 2 * np.ones(4))
+    assert_exact(x.grad, 2 * np.ones(4))
 
 
 VIEWS: dict[str, Callable[[Any], Any]] = {
@@ -871,9 +871,9 @@ def test_mutation_through_a_view_reaches_its_base_or_raises(view: str, change: s
         y = run(x * 1)
     except (RuntimeError, TypeError, NotImplementedError):
         return
-    exact(raw(y), run(M.copy()))
+    assert_exact(raw(y), run(M.copy()))
     (y * M).sum().backward()
-    close(x.grad, jacobian(lambda m: np.sum(run(m * 1) * M), M))
+    assert_close(x.grad, jacobian(lambda m: np.sum(run(m * 1) * M), M))
 
 
 def test_in_place_inside_no_grad_keeps_the_history_of_a_result_as_in_torch() -> None:
@@ -884,7 +884,7 @@ def test_in_place_inside_no_grad_keeps_the_history_of_a_result_as_in_torch() -> 
         y[0] = 0.0
     assert y.requires_grad and not y.is_leaf
     y.sum().backward()
-    exact(x.grad, 2 * X)
+    assert_exact(x.grad, 2 * X)
 
 
 def test_augmented_item_assignment() -> None:
@@ -895,7 +895,7 @@ def test_augmented_item_assignment() -> None:
     want = M.copy()
     want[0] += 2.0
     want[:, 1] *= M[:, 0]
-    exact(raw(y), want)
+    assert_exact(raw(y), want)
     y.sum().backward()
 
     def f(a: Any) -> Any:
@@ -904,7 +904,7 @@ def test_augmented_item_assignment() -> None:
         out[:, 1] *= a[:, 0]
         return np.sum(out)
 
-    close(x.grad, jacobian(f, M))
+    assert_close(x.grad, jacobian(f, M))
 
 
 # --- creation, namespaces --------------------------------------------------------------------------------------------------------------------------

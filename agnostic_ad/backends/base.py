@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from agnostic_ad.backends.keys import specified
 from agnostic_ad.errors import MissingFunctionError
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "NumpyLike"]
 
 
 class Chapter:
@@ -271,3 +271,22 @@ class Backend:
     def stop_gradient(self, x: Any, /) -> Any:
         """Give ``x``; the derivative of this is zero."""
         return x
+
+
+class NumpyLike(Backend):
+    """A library that indexes as NumPy does: a basic key is used as it is."""
+
+    def getitem(self, x: Any, /, key: Any) -> Any:
+        """Give ``x[key]``."""
+        return x[key]
+
+    def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
+        """Give a copy with the change."""
+        out = self.own(x)
+        out[key] = value
+        return out
+
+    def add_into(self, buffer: Any, value: Any, key: Any) -> Any:
+        """Add in place."""
+        buffer[key] += value
+        return buffer

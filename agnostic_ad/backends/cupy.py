@@ -8,11 +8,11 @@ from typing import Any
 import array_api_compat.cupy as xp
 import cupy as cp
 
-from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.base import Backend, NumpyLike
 from agnostic_ad.backends.numpy import make as numpy_backend
 
 
-class CupyBackend(Backend):
+class CupyBackend(NumpyLike):
     """Arrays on an NVIDIA (or ROCm) GPU."""
 
     tells_views = True
@@ -91,21 +91,6 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         """Wait for the current device."""
         cp.cuda.Device().synchronize()
-
-    def getitem(self, x: Any, /, key: Any) -> Any:
-        """Give ``x[key]``."""
-        return x[key]
-
-    def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
-        """Give a copy with the change."""
-        out = self.own(x)
-        out[key] = value
-        return out
-
-    def add_into(self, buffer: Any, value: Any, key: Any) -> Any:
-        """Add in place."""
-        buffer[key] += value
-        return buffer
 
     def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
         """Sum slices by index, with atomic additions (float16 and complex go through real parts of a wider type)."""

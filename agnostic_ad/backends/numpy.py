@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.base import Backend, NumpyLike
 from agnostic_ad.backends.numpy_nn import NumpyNeural
 
 
-class NumpyBackend(NumpyNeural, Backend):
+class NumpyBackend(NumpyNeural, NumpyLike):
     """NumPy itself is a compliant namespace from version 2 on."""
 
     checks_bounds = True
@@ -130,21 +130,6 @@ class NumpyBackend(NumpyNeural, Backend):
         out = np.array(x)
         out[indices] = value
         return out
-
-    def getitem(self, x: Any, /, key: Any) -> Any:
-        """Give ``x[key]``."""
-        return x[key]
-
-    def setitem(self, x: Any, value: Any, /, key: Any) -> Any:
-        """Give a copy with the change."""
-        out = self.own(x)
-        out[key] = value
-        return out
-
-    def add_into(self, buffer: Any, value: Any, key: Any) -> Any:
-        """Add in place."""
-        buffer[key] += value
-        return buffer
 
     def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
         """Sum slices by index: ``np.add.at`` in one dimension, ``reduceat`` over sorted rows in more (ten times its speed)."""
