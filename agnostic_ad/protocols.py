@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agnostic_ad.levels import Array
-from agnostic_ad.op import TABLE
+from agnostic_ad.rules import QUICK
 
 __all__ = ["UFUNCS"]
 
@@ -48,7 +48,7 @@ def _array_ufunc(self: Array, ufunc: Any, method: str, *inputs: Any, **kwargs: A
     """Apply the operation of the same meaning; NumPy calls this for its universal functions, and for ``ndarray * x``."""
     name = UFUNCS.get(ufunc.__name__)
     if method == "__call__" and name is not None and not kwargs:
-        return TABLE[name](*inputs)
+        return QUICK[name](*inputs)
     said = f"numpy.{ufunc.__name__}" + (f".{method}" if method != "__call__" else "")
     instead = _METHODS.get(f"{ufunc.__name__}.{method}", name if method == "__call__" else None)
     if instead is not None and kwargs and method == "__call__":
