@@ -12,7 +12,7 @@ from typing import Any
 import optree
 
 from agnostic_ad import trees
-from agnostic_ad.arguments import is_array
+from agnostic_ad.arguments import is_array, zeros
 from agnostic_ad.batching import BatchLevel
 from agnostic_ad.errors import CustomRuleError, MissingRuleError
 from agnostic_ad.forward import Dual, ForwardLevel
@@ -170,12 +170,12 @@ class ForwardRule:
             given = [level.variable(a, p) for a, p in zip(payloads, parents, strict=True)] if creates_graph(level, cts) else payloads
 
             def tangents_of(*moved: Any) -> Any:
-                ts = [_zeros(a) for a in given]
+                ts = [zeros(a) for a in given]
                 for i, t in zip(moving, moved, strict=True):
                     ts[i] = t
                 return list(self.jvp(given, ts)[1])
 
-            _, transpose = vjp(tangents_of, *(_zeros(given[i]) for i in moving))
+            _, transpose = vjp(tangents_of, *(zeros(given[i]) for i in moving))
             out: list[Any] = [None] * len(payloads)
             for i, ct in zip(moving, transpose(list(cts)), strict=True):
                 out[i] = ct
@@ -188,7 +188,7 @@ class ForwardRule:
         tangents = [x.tangent if isinstance(x, Dual) and x.level is level else None for x in arrays]
         if all(t is None for t in tangents):
             return [level.lift(r) for r in self.f(payloads)]
-        results, moved = self.jvp(payloads, [_zeros(a) if t is None else t for a, t in zip(payloads, tangents, strict=True)])
+        results, moved = self.jvp(payloads, [zeros(a) if t is None else t for a, t in zip(payloads, tangents, strict=True)])
         return [level.dual(r, t) for r, t in zip(results, moved, strict=True)]
 
     def batched(self, flags: Sequence[bool]) -> ForwardRule:
@@ -198,11 +198,6 @@ class ForwardRule:
             lambda arrays: vmap(lambda *xs: list(self.f(xs)), axes)(*arrays),
             lambda arrays, tangents: vmap(lambda xs, ts: tuple(map(list, self.jvp(xs, ts))), (axes, axes))(tuple(arrays), tuple(tangents)),
         )
-
-
-def _zeros(x: Any) -> Any:
-    xp, (x,) = unify([x])
-    return xp.zeros_like(x)
 
 
 def apply_rule(rule: Any, arrays: Arrays) -> list[Any]:

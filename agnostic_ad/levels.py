@@ -58,9 +58,8 @@ class Level:
     def __enter__(self) -> Level:
         stack = _STACK.get()
         before = self.depth
-        self.depth = (
-            stack[-1].depth if stack else TRANSFORMATIONS
-        ) + 1  # above QUIET: a new level records, whatever no_grad is in force around it
+        # above QUIET: a new level records, whatever no_grad is in force around it
+        self.depth = (stack[-1].depth if stack else TRANSFORMATIONS) + 1
         self._entered.append((before, _STACK.set((*stack, self))))
         return self
 

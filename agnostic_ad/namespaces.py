@@ -6,7 +6,6 @@ import importlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, TypeAlias
 
 from agnostic_ad.backends.base import Backend
@@ -20,7 +19,6 @@ __all__ = [
     "backend_of",
     "backend_of_namespace",
     "common_backend",
-    "dtype_kind",
     "is_raw",
     "lookup",
 ]
@@ -179,13 +177,3 @@ def common_backend(arrays: Any, what: str) -> Backend | None:
             )
         found = backend
     return found
-
-
-def dtype_kind(dtype: Any, backend: Backend) -> str:
-    """Give "b", "i", "f" or "c": boolean, integer, real floating, complex floating."""
-    return backend.kind(dtype)
-
-
-def as_module(backend: Backend) -> ModuleType | Any:
-    """Give the library's own namespace behind a backend."""
-    return backend.xp

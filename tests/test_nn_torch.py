@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 T = torch.nn.functional
 
 
-def both(backend: support.Backend, ours: Any, theirs: Any, *arrays: np.ndarray[Any, Any], rng: np.random.Generator) -> None:
+def assert_agree(backend: support.Backend, ours: Any, theirs: Any, *arrays: np.ndarray[Any, Any], rng: np.random.Generator) -> None:
     """Compare results, and gradients of a random weighting of the results, in float64."""
     v = [ad.Variable(backend.asarray(a)) for a in arrays]
     t = [torch.tensor(a, requires_grad=True) for a in arrays]
@@ -51,8 +51,8 @@ CONVOLUTIONS = [
 def test_conv(backend: support.Backend, rng: np.random.Generator, axes: int, x: Any, weight: Any, options: Any) -> None:
     ours, theirs = getattr(F, f"conv{axes}d"), getattr(T, f"conv{axes}d")
     arrays = (rng.normal(size=x), rng.normal(size=weight), rng.normal(size=weight[0]))
-    both(backend, lambda *a: ours(*a, **options), lambda *a: theirs(*a, **options), *arrays, rng=rng)
-    both(backend, lambda *a: ours(*a, **options), lambda *a: theirs(*a, **options), *arrays[:2], rng=rng)
+    assert_agree(backend, lambda *a: ours(*a, **options), lambda *a: theirs(*a, **options), *arrays, rng=rng)
+    assert_agree(backend, lambda *a: ours(*a, **options), lambda *a: theirs(*a, **options), *arrays[:2], rng=rng)
 
 
 POOLS = [
@@ -71,21 +71,21 @@ POOLS = [
 def test_max_pool(backend: support.Backend, rng: np.random.Generator, axes: int, x: Any, args: Any, options: Any, ties: bool) -> None:
     ours, theirs = getattr(F, f"max_pool{axes}d"), getattr(T, f"max_pool{axes}d")
     array = rng.integers(0, 2, size=x).astype(float) if ties else rng.normal(size=x)
-    both(backend, lambda a: ours(a, *args, **options), lambda a: theirs(a, *args, **options), array, rng=rng)
+    assert_agree(backend, lambda a: ours(a, *args, **options), lambda a: theirs(a, *args, **options), array, rng=rng)
 
 
 def test_linear_and_activations(backend: support.Backend, rng: np.random.Generator) -> None:
     for shape in ((5, 3), (2, 5, 3), (3,)):
         x, weight, bias = rng.normal(size=shape), rng.normal(size=(4, 3)), rng.normal(size=4)
-        both(backend, F.linear, T.linear, x, weight, bias, rng=rng)
-        both(backend, F.linear, T.linear, x, weight, rng=rng)
+        assert_agree(backend, F.linear, T.linear, x, weight, bias, rng=rng)
+        assert_agree(backend, F.linear, T.linear, x, weight, rng=rng)
     x = rng.normal(size=(2, 3, 4))
-    both(backend, F.relu, T.relu, x, rng=rng)
+    assert_agree(backend, F.relu, T.relu, x, rng=rng)
     for dim in (0, 1, -1):
-        both(backend, lambda a, dim=dim: F.softmax(a, dim), lambda a, dim=dim: T.softmax(a, dim), x, rng=rng)
-        both(backend, lambda a, dim=dim: F.log_softmax(a, dim), lambda a, dim=dim: T.log_softmax(a, dim), x, rng=rng)
-    both(backend, lambda a: F.flatten(a, 1), lambda a: torch.flatten(a, 1), x, rng=rng)
-    both(backend, lambda a: F.flatten(a, 0, 1), lambda a: torch.flatten(a, 0, 1), x, rng=rng)
+        assert_agree(backend, lambda a, dim=dim: F.softmax(a, dim), lambda a, dim=dim: T.softmax(a, dim), x, rng=rng)
+        assert_agree(backend, lambda a, dim=dim: F.log_softmax(a, dim), lambda a, dim=dim: T.log_softmax(a, dim), x, rng=rng)
+    assert_agree(backend, lambda a: F.flatten(a, 1), lambda a: torch.flatten(a, 1), x, rng=rng)
+    assert_agree(backend, lambda a: F.flatten(a, 0, 1), lambda a: torch.flatten(a, 0, 1), x, rng=rng)
 
 
 OPTIONS = [
@@ -110,7 +110,7 @@ def test_cross_entropy(backend: support.Backend, rng: np.random.Generator, shape
                 continue  # torch does not allow it
             given = {"weight": backend.asarray(weight) if weighted else None}
             theirs = {"weight": torch.tensor(weight) if weighted else None}
-            both(
+            assert_agree(
                 backend,
                 lambda a, t=t, o=o, given=given: F.cross_entropy(a, backend.asarray(t), **given, **o),
                 lambda a, t=t, o=o, theirs=theirs: T.cross_entropy(a, torch.tensor(t), **theirs, **o),
@@ -128,7 +128,7 @@ def test_cross_entropy_of_large_scores_and_of_nothing() -> None:
 
 def test_derivatives_of_probabilities(rng: np.random.Generator) -> None:
     x, t = rng.normal(size=(3, 4)), rng.uniform(size=(3, 4))
-    both(support.Backend("numpy"), F.cross_entropy, T.cross_entropy, x, t, rng=rng)
+    assert_agree(support.Backend("numpy"), F.cross_entropy, T.cross_entropy, x, t, rng=rng)
 
 
 def test_default_initial_values_are_of_torchs_distributions() -> None:
