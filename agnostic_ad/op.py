@@ -95,6 +95,8 @@ class Op:
         ``(xp, args, params) -> ShapeDtype``, or a tuple of them.
     cases : callable or None
         The conformance catalogue's row: sample calls.
+    outputs : type, optional
+        The named tuple that several results come in.
     """
 
     __slots__ = (
@@ -115,6 +117,7 @@ class Op:
         "name",
         "named",
         "operators",
+        "outputs",
         "packed",
         "params",
         "positional",
@@ -145,8 +148,9 @@ class Op:
         scalars: bool = False,
         operators: tuple[str, ...] = (),
         derive: bool = False,
+        outputs: Callable[..., Any] | None = None,
     ) -> None:
-        self.name, self.signature, self.composite = name, signature, composite
+        self.name, self.signature, self.composite, self.outputs = name, signature, composite, outputs
         self.variadic = bool(arrays) and arrays[0].startswith("*")
         self.packed = self.variadic and not signature.startswith("*")
         self.arrays = tuple(a.lstrip("*") for a in arrays)
@@ -328,7 +332,8 @@ def dispatch(op: Op, args: tuple[Any, ...], params: dict[str, Any], floor: Level
     level = deepest(args)
     if floor is not None and (level is None or level.depth < floor.depth):
         level = floor
-    return op.run_at(level, args, params)
+    y = op.run_at(level, args, params)
+    return y if op.outputs is None else op.outputs(*y)
 
 
 # --- from text to functions ------------------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ __all__ = ["Backend", "NumpyLike"]
 
 
 class Chapter:
-    """The operations of one dotted chapter of the table on one library: for ``nn.relu``, the library's own ``nn_relu`` or the general form.
+    """The operations of one dotted chapter of the table on one library.
+
+    For ``linalg.inv``: the backend's own ``linalg_inv``, the library's ``linalg.inv``, or the general form.
 
     Parameters
     ----------
@@ -27,11 +29,16 @@ class Chapter:
         self._backend, self._name = backend, name
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
         backend, path = self._backend, f"{self._name}.{name}"
-        found = getattr(type(backend), path.replace(".", "_"), None) or backend.fallbacks.get(path)
-        if found is None:
-            raise MissingFunctionError(f"{backend.name} has no function {path!r}, and there is no fallback for it")
-        value = partial(found, backend)
+        own = getattr(type(backend), path.replace(".", "_"), None)
+        value = getattr(backend.extension(self._name), name, None) if own is None and path not in backend.replaced else None
+        if value is None:
+            found = own or backend.fallbacks.get(path)
+            if found is None:
+                raise MissingFunctionError(f"{backend.name} has no function {path!r}, and there is no fallback for it")
+            value = partial(found, backend)
         setattr(self, name, value)
         return value
 
@@ -85,6 +92,25 @@ class Backend:
     def nn(self) -> Chapter:
         """The operations of neural networks."""
         return Chapter(self, "nn")
+
+    @cached_property
+    def linalg(self) -> Chapter:
+        """Linear algebra."""
+        return Chapter(self, "linalg")
+
+    @cached_property
+    def fft(self) -> Chapter:
+        """Fourier transforms."""
+        return Chapter(self, "fft")
+
+    @cached_property
+    def special(self) -> Chapter:
+        """Special functions."""
+        return Chapter(self, "special")
+
+    def extension(self, name: str) -> Any:
+        """Give the library's own module of a chapter's functions; None where it has none."""
+        return None if name == "nn" else getattr(self.xp, name, None)
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"
