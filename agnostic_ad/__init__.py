@@ -11,7 +11,7 @@ from agnostic_ad.config import defaults
 from agnostic_ad.custom import Function, custom_jvp, custom_vjp
 from agnostic_ad.jacobians import hessian, hvp, jacfwd, jacobian, jacrev
 from agnostic_ad.mapping import vmap
-from agnostic_ad.modes import detect_anomaly, enable_grad, escapes, is_grad_enabled, no_grad, set_grad_enabled
+from agnostic_ad.modes import detect_anomaly, enable_grad, escapes, is_grad_enabled, no_grad, set_grad_enabled, strong_zeros
 from agnostic_ad.random import Generator, manual_seed
 from agnostic_ad.reverse import Variable
 from agnostic_ad.transforms import differentiable, grad, gradients, jvp, linearize, namespace, stop_gradient, value_and_grad, vjp
@@ -50,6 +50,7 @@ __all__ = [
     "protocols",
     "set_grad_enabled",
     "stop_gradient",
+    "strong_zeros",
     "trees",
     "value_and_grad",
     "vjp",

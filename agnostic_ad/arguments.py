@@ -38,8 +38,9 @@ def as_primals(values: Sequence[Any], what: str, everything: Any = ()) -> list[A
                 arrays = [a for a in (*values, *trees.leaves(everything)) if is_array(a)]
                 if arrays:
                     backend = arrays[0].backend if isinstance(arrays[0], Array) else backend_of(arrays[0])
-            x = backend.number(x)
-        elif isinstance(x, Array):
+            out.append(backend.number(x))
+            continue
+        if isinstance(x, Array):
             check_alive(x)
         elif lookup(x) is None:
             raise TypeError(f"{what} differentiates with respect to arrays and numbers, not {type(x).__name__}: {x!r:.60}")
@@ -134,7 +135,7 @@ def as_array(x: Any) -> Any:
 def own(x: Any) -> Any:
     """Give a cotangent as an array on memory that no other gradient, and no cotangent of the user's, lies on."""
     if isinstance(x, Array):
-        return x
+        return x._alias()
     backend = RAW.get(type(x)) or lookup(x)
     assert backend is not None
     return backend.own(x) if backend.mutable else backend.array(x)

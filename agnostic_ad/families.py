@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agnostic_ad.errors import AxisError
-from agnostic_ad.levels import Array
+from agnostic_ad.levels import Array, device_of
 from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.op import ZERO, Op
 from agnostic_ad.samples import Case, elementwise_cases, reduction_cases
@@ -172,6 +172,11 @@ def elementwise(
 
 def _operands(signature: str) -> list[str]:
     return [p.split("=")[0].strip() for p in signature.partition("/")[0].split(",") if p.strip()]
+
+
+def strong_product(xp: Any, ct: Any, product: Any) -> Any:
+    """Give the product of a cotangent (or tangent) and a derivative, but zero wherever the former is."""
+    return xp.where(ct == 0, xp.zeros((), dtype=product.dtype, device=device_of(product)), product)
 
 
 # --- reductions --------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agnostic_ad.levels import Array, Level, inexact, lift_to, unify
+from agnostic_ad.families import strong_product
+from agnostic_ad.levels import STRONG, Array, Level, inexact, lift_to, unify
 from agnostic_ad.namespaces import COMPLEX
 from agnostic_ad.op import ZERO, Op
 
@@ -68,6 +69,9 @@ class ForwardLevel(Level):
                 continue
             xp, (t, *rest) = unify([tangent, *saved])
             term: Any = rule(xp, t, tuple(rest), params)
+            if op.elementwise and STRONG.get():
+                xp, (t, term) = unify([t, term])
+                term = strong_product(xp, t, term)
             if op.elementwise and tuple(term.shape) != tuple(y.shape):
                 xp, (term,) = unify([term])
                 term = xp.broadcast_to(term, y.shape)

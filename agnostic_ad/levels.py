@@ -32,6 +32,8 @@ QUIET: ContextVar[int] = ContextVar("agnostic_ad_quiet", default=DEAD)
 FAST: ContextVar[int] = ContextVar("agnostic_ad_fast", default=DEAD)
 """Levels up to this depth take the general path: at least `QUIET`, and `ABOVE_ALL` where every record is watched."""
 ESCAPES: ContextVar[str] = ContextVar("agnostic_ad_escapes", default="raise")
+STRONG: ContextVar[bool] = ContextVar("agnostic_ad_strong_zeros", default=False)
+"""Whether a derivative of zero stays zero beside an infinite or undefined factor."""
 
 
 def active_level() -> Level | None:
@@ -66,7 +68,7 @@ class Level:
     def __exit__(self, *exc: object) -> None:
         self.depth, token = self._entered.pop()
         _STACK.reset(token)
-        if self.depth == DEAD:
+        if self.depth == DEAD and (self._rules or self._namespaces):
             for spaces in (self._rules, self._namespaces):  # they refer to their level, and what they made to them: this breaks the cycles
                 for space in spaces.values():
                     space.forget()
@@ -169,6 +171,14 @@ class Array:
         """Take another array's value and history: every in-place change ends here."""
         for name in self._state:
             setattr(self, name, getattr(other, name))
+
+    def _alias(self) -> Any:
+        """Give another array of the same value and history; in-place changes of one do not reach the other."""
+        made = object.__new__(type(self))
+        made.level = self.level
+        for name in self._state:
+            setattr(made, name, getattr(self, name))
+        return made
 
     # --- out of the transformation --------------------------------------------------------------------------------------
     def _escape(self, how: str) -> Any:

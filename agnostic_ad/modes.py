@@ -6,9 +6,9 @@ import contextlib
 from contextvars import ContextVar, Token
 from typing import Any
 
-from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, TRANSFORMATIONS, active_level
+from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, STRONG, TRANSFORMATIONS, active_level
 
-__all__ = ["detect_anomaly", "enable_grad", "escapes", "is_grad_enabled", "no_grad", "set_grad_enabled"]
+__all__ = ["detect_anomaly", "enable_grad", "escapes", "is_grad_enabled", "no_grad", "set_grad_enabled", "strong_zeros"]
 
 
 class _Switch(contextlib.ContextDecorator):
@@ -161,3 +161,25 @@ class detect_anomaly(_Switch):
 
     def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
         return [(FAST, ABOVE_ALL)]
+
+
+class strong_zeros(_Bare):
+    """Let a derivative of zero stay zero, also where it meets an infinite or undefined factor: ``0 * inf`` counts as 0.
+
+    It concerns elementwise functions, while derivatives are computed: around ``backward``, or around the call of what `grad`, `vjp`, `jvp`
+    and the like made. The gradient of ``where(x > 0, sqrt(x), 0)`` at 0 is then 0, where it is NaN otherwise, here and in other packages.
+    Elementwise rules take about twice as long, so it is not the default.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> import agnostic_ad as ad
+    >>> np = ad.differentiable(numpy)
+    >>> f = lambda x: np.sum(np.where(x > 0, np.sqrt(x), 0.0))
+    >>> with ad.strong_zeros(), numpy.errstate(divide="ignore", invalid="ignore"):
+    ...     ad.grad(f)(numpy.asarray([0.0, 4.0]))
+    array([0.  , 0.25])
+    """
+
+    def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
+        return [(STRONG, True)]

@@ -38,8 +38,8 @@ class Reverse:
         told the position.)
     saves : tuple of str
         What the rules name.
-    rules, conj_rules : tuple of Rule
-        One an operand; the second for complex cotangents.
+    rules, conj_rules, seeded : tuple of Rule
+        One an operand; the second for complex cotangents, the third for a cotangent that is known to be one.
     """
 
     __slots__ = (
@@ -52,6 +52,7 @@ class Reverse:
         "params",
         "rules",
         "saves",
+        "seeded",
         "simple",
         "variadic",
     )
@@ -65,6 +66,7 @@ class Reverse:
         self.array_saves = None if op.variadic else tuple(i for i, n in enumerate(self.saves) if n == "y" or n in op.arrays)
         self.rules = tuple(compile_one(r, self.saves, op.params) for r in chosen)
         self.conj_rules = tuple(conj_rule(r, self.saves, op.params) for r in chosen) if op.derive else self.rules
+        self.seeded = tuple(seeded_rule(r, self.saves, op.params) for r in chosen) if op.derive else self.rules
         self.params = bool(op.params)
         self.simple = not (self.params or self.variadic or self.accumulate)
 
@@ -417,6 +419,19 @@ def partial_rule(partial: Any, layout: tuple[str, ...], params: tuple[str, ...])
             f"lambda xp, ct, s, p: f({given})" if "ct" in _names(partial) else f"lambda xp, ct, s, p: ct * f({given})", f=partial
         )
     return _generate({1: "lambda xp, ct, s, p: ct", -1: "lambda xp, ct, s, p: -ct"}.get(partial, "lambda xp, ct, s, p: ct * n"), n=partial)
+
+
+def seeded_rule(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:
+    """Give the reverse rule for a cotangent of one: a multiplication less to record, and to differentiate again."""
+    if isinstance(partial, str):
+        return _generate(f"lambda xp, ct, s, p: times_one(ct, s[{layout.index(partial)}])", times_one=_times_one)
+    if not callable(partial) or "ct" in _names(partial):
+        return partial_rule(partial, layout, params)
+    return _generate(f"lambda xp, ct, s, p: times_one(ct, f({arguments(partial, layout, params)}))", times_one=_times_one, f=partial)
+
+
+def _times_one(one: Any, x: Any) -> Any:
+    return x if type(x) is type(one) and getattr(x, "level", None) is getattr(one, "level", None) else one * x
 
 
 def _conj(xp: Any, x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -394,25 +395,19 @@ def cotangent_for(y: Any, ct: Any, what: str) -> Any:
     if ct is None:
         backend = y.backend if isinstance(y, Array) else lookup(y)
         assert backend is not None
-        if y.dtype in COMPLEX:
-            raise RuntimeError(f"{what}: a complex output (dtype {y.dtype}) needs a cotangent of its shape {tuple(y.shape)}")
-        if _size(y) != 1:
+        shape, dtype = tuple(y.shape), y.dtype
+        if dtype in COMPLEX:
+            raise RuntimeError(f"{what}: a complex output (dtype {dtype}) needs a cotangent of its shape {shape}")
+        if math.prod(shape) != 1:
             raise RuntimeError(
-                f"{what}: an output of shape {tuple(y.shape)} needs a cotangent of that shape; only one element can do without. "
+                f"{what}: an output of shape {shape} needs a cotangent of that shape; only one element can do without. "
                 "Sum it, or pass the cotangent."
             )
-        one = backend.one(tuple(y.shape), y.dtype, device_of(y))
+        one = backend.one(shape, dtype, lambda: device_of(y))
         return y.level.lift(one) if isinstance(y, Array) else one
     if isinstance(ct, Variable) and not isinstance(y, Array) and ct.level is BASE:
         ct = ct.payload
     return check_cotangent(ct, y, what)
-
-
-def _size(x: Any) -> int:
-    size = 1
-    for n in x.shape:
-        size *= int(n)
-    return size
 
 
 def check_cotangent(ct: Any, y: Any, what: str, name: str = "gradient") -> Any:

@@ -14,8 +14,8 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from agnostic_ad.errors import AnomalyError, GraphFreedError
-from agnostic_ad.families import sum_to_shape
-from agnostic_ad.levels import ABOVE_ALL, FAST, Array, lift_to, unify
+from agnostic_ad.families import strong_product, sum_to_shape
+from agnostic_ad.levels import ABOVE_ALL, FAST, STRONG, Array, lift_to, unify
 from agnostic_ad.namespaces import COMPLEX, RAW, lookup
 
 if TYPE_CHECKING:
@@ -194,6 +194,7 @@ def backward(
     wanted: Sequence[Node] | None = None,
     prune: bool = False,
     boundary: bool = False,
+    one: Any = None,
 ) -> list[Any]:
     """Run the reverse rules from the roots down.
 
@@ -213,6 +214,8 @@ def backward(
         Visit only the paths to the wanted nodes.
     boundary : bool
         Go no further than the wanted nodes.
+    one : Array, optional
+        A root's cotangent that is the number one.
 
     Returns
     -------
@@ -221,12 +224,16 @@ def backward(
     """
     roots = list(roots)
     allowed = _between([node for node, _ in roots], wanted) if prune and wanted is not None else None
-    targets: dict[int, Any] = {node.number: None for node in wanted or ()}
-    inner = wanted is not None and any(node.op is not LEAF for node in wanted)
+    targets: dict[int, Any] = {}
+    inner = False
+    for node in wanted or ():
+        targets[node.number] = None
+        inner = inner or node.op is not LEAF
     cts: dict[int, Any] = {}
     heap: list[tuple[int, Node]] = []
     owned: set[int] = set()
-    watched = FAST.get() == ABOVE_ALL
+    watched, strong = FAST.get() == ABOVE_ALL, STRONG.get()
+    careful = watched or strong
     plain = not (level.nested or create_graph or watched)
     xp: Any = None
     for node, ct in roots:
@@ -273,6 +280,8 @@ def backward(
         if not plain and not structural:
             if create_graph:
                 saved = _reconnect(node, saved, level)
+            if ct is one and node.adapt is None:
+                rules = op.seeded
             xp, ct, saved = _together(op, ct, saved, spaces)
         adapt = node.adapt
         simple = op.simple
@@ -302,13 +311,16 @@ def backward(
                 continue
             else:
                 g = rules[0](xp, ct, saved, params, position) if op.variadic else rules[position](xp, ct, saved, params)
+            if careful:
+                if strong and not structural and op.elementwise:
+                    g = strong_product(xp, ct, g)
+                if watched and not _finite(g) and _finite(ct):
+                    raise AnomalyError(
+                        f"the derivative of {op.name} made a NaN or an infinity from a finite cotangent; the operation was recorded at\n"
+                        f"{node.extra.origin if type(node) is MarkedNode else '  (outside detect_anomaly)'}"
+                    )
             if adapt is not None and adapt[position] is not None:
                 g = fit(xp if plain else unify([g])[0], g, adapt[position])
-            if watched and not _finite(g) and _finite(ct):
-                raise AnomalyError(
-                    f"the derivative of {op.name} made a NaN or an infinity from a finite cotangent; the operation was recorded at\n"
-                    f"{node.extra.origin if type(node) is MarkedNode else '  (outside detect_anomaly)'}"
-                )
             if above not in cts:
                 cts[above] = g
                 heappush(heap, (above, parent))

@@ -126,7 +126,7 @@ class Recorded:
         self.level = level = ReverseLevel(label)
         self.aux = None
         with level:
-            leaves = [level.leaf(x) for x in self.primals]
+            leaves = list(map(level.leaf, self.primals))
             self.nodes: list[Any] = [leaf.node for leaf in leaves]  # now: the function may change its arguments in place
             y = f(*self.arguments.tree(leaves))
             if has_aux:
@@ -140,10 +140,10 @@ class Recorded:
         """The output, without the tape."""
         return unflatten(self.out_spec, [as_array(v) for v in self.values])
 
-    def pull(self, cts: Sequence[Any], retain: bool) -> list[Any]:
+    def pull(self, cts: Sequence[Any], retain: bool, one: Any = None) -> list[Any]:
         """Give the cotangents of the primals' leaves from those of the outputs' leaves."""
         roots = [(v.node, ct) for v, ct in zip(self.outputs, cts, strict=True) if self.tracked(v)]
-        found = backward(roots, level=self.level, retain=retain, wanted=self.nodes)
+        found = backward(roots, level=self.level, retain=retain, wanted=self.nodes, one=one)
         return [zeros(x) if g is None else own(g) for g, x in zip(found, self.primals, strict=True)]
 
     def tracked(self, v: Any) -> bool:
@@ -218,30 +218,35 @@ def value_and_grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_
     >>> ad.value_and_grad(lambda x: (x * x).sum())(np.asarray([1.0, 2.0]))
     (array(5.), array([2., 4.]))
     """
-    return _gradient_of(f, argnums, has_aux, f"value_and_grad({name_of(f)})")
+    label = f"value_and_grad({name_of(f)})"
 
-
-def _gradient_of(f: Callable[..., Any], argnums: int | Sequence[int], has_aux: bool, label: str) -> Callable[..., Any]:
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        numbers, single = select(args, argnums, label)
-        everything = (args, kwargs)
-        if len(args) == 1 and not kwargs:
-            run = Recorded(label, f, args, has_aux)
-        else:
-            run = Recorded(label, lambda *xs: f(*replaced(args, numbers, xs), **kwargs), [args[n] for n in numbers], has_aux, everything)
-        if len(run.values) != 1 or not (is_array(run.values[0]) or isinstance(run.values[0], NUMBERS)):
-            raise TypeError(f"{label} needs a function that returns one real array of one element; it returned {run.out_spec}")
-        (value,) = run.values
-        if not is_array(value):  # a constant
-            grads = [zeros(x) for x in run.primals]
-        else:
-            grads = run.pull([cotangent_for(value, None, label)], retain=False)
-        found = run.arguments.tree(grads)
-        out = (run.value, run.aux) if has_aux else run.value
-        return out, (found[0] if single else found)
+        run, gradient = _gradient(f, args, kwargs, argnums, has_aux, label)
+        return (run.value, run.aux) if has_aux else run.value, gradient
 
     return wrapped
+
+
+def _gradient(
+    f: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argnums: int | Sequence[int], has_aux: bool, label: str
+) -> tuple[Recorded, Any]:
+    """Give one run of ``f``, and its gradient."""
+    numbers, single = select(args, argnums, label)
+    if len(args) == 1 and not kwargs:
+        run = Recorded(label, f, args, has_aux)
+    else:
+        run = Recorded(label, lambda *xs: f(*replaced(args, numbers, xs), **kwargs), [args[n] for n in numbers], has_aux, (args, kwargs))
+    value = run.values[0] if len(run.values) == 1 else None
+    if is_array(value):
+        one = cotangent_for(value, None, label)
+        grads = run.pull([one], retain=False, one=None if one.shape else one)
+    elif isinstance(value, NUMBERS):  # a constant
+        grads = [zeros(x) for x in run.primals]
+    else:
+        raise TypeError(f"{label} needs a function that returns one real array of one element; it returned {run.out_spec}")
+    found = run.arguments.tree(grads)
+    return run, (found[0] if single else found)
 
 
 def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable[..., Any]:
@@ -265,12 +270,12 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool 
     >>> ad.grad(ad.grad(lambda x: x**3))(2.0)
     array(12.)
     """
-    both = _gradient_of(f, argnums, has_aux, f"grad({name_of(f)})")
+    label = f"grad({name_of(f)})"
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        value, gradient = both(*args, **kwargs)
-        return (gradient, value[1]) if has_aux else gradient
+        run, gradient = _gradient(f, args, kwargs, argnums, has_aux, label)
+        return (gradient, run.aux) if has_aux else gradient
 
     return wrapped
 

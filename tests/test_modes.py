@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from derivatives import assert_exact
+import support
+from derivatives import assert_close, assert_exact
 
 import agnostic_ad as ad
 from agnostic_ad.errors import AnomalyError, EscapedArrayError
@@ -323,3 +324,50 @@ def test_escapes_through_several_levels() -> None:
 
     with pytest.raises(EscapedArrayError, match=r"out of grad\(wrong\)"):
         ad.grad(wrong)(2.0)
+
+
+# --- strong_zeros -------------------------------------------------------------------------------------------------------------------------
+EDGE = np.asarray([0.0, 4.0, -1.0])
+MASKED: list[tuple[str, Callable[..., Any], list[float], list[float]]] = [
+    ("sqrt", lambda xp, x: xp.where(x > 0, xp.sqrt(x), 0.0), [0.0, 0.25, 0.0], [0.0, -1 / 32, 0.0]),
+    ("log", lambda xp, x: xp.where(x > 0, x * xp.log(x), x), [1.0, 1 + np.log(4.0), 1.0], [0.0, 0.25, 0.0]),
+    ("divide", lambda xp, x: xp.where(x > 0, 1 / x, -x), [-1.0, -1 / 16, -1.0], [0.0, 1 / 32, 0.0]),
+    ("pow", lambda xp, x: xp.where(x > 0, x**0.5 * xp.exp(-x), 0.0), [0.0, -1.75 * np.exp(-4.0), 0.0], [0.0, 1.46875 * np.exp(-4.0), 0.0]),
+    ("chain", lambda xp, x: xp.where(x <= 0, 0.0, xp.sin(xp.log(x))), [0.0, np.cos(np.log(4)) / 4, 0.0], []),
+]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("name", "f", "first", "second"), MASKED, ids=[m[0] for m in MASKED])
+def test_strong_zeros(backend: support.Backend, name: str, f: Callable[..., Any], first: list[float], second: list[float]) -> None:
+    """What `where` does not choose adds nothing, in every mode, though its own derivative is infinite or NaN there."""
+    xp = ad.differentiable(backend.xp)
+    x = backend.asarray(EDGE)
+    one = backend.asarray(np.ones(3))
+    loss = lambda x: xp.sum(f(xp, x))
+    v = ad.Variable(x)
+    with ad.strong_zeros():
+        found = [
+            ad.grad(loss)(x),
+            ad.vjp(lambda x: f(xp, x), x)[1](one)[0],
+            ad.jvp(lambda x: f(xp, x), (x,), (one,))[1],
+            ad.vmap(ad.grad(lambda x: f(xp, x)))(x),
+        ]
+        loss(v).backward()
+        if second:
+            seconds = [
+                ad.grad(lambda x: xp.sum(ad.grad(loss)(x)))(x),
+                ad.jvp(ad.grad(loss), (x,), (one,))[1],
+                ad.grad(lambda x: xp.sum(ad.jvp(lambda x: f(xp, x), (x,), (one,))[1]))(x),
+            ]
+            for result in seconds:
+                assert_close(backend.numpy(result), np.asarray(second))
+    for result in (*found, v.grad):
+        assert_close(backend.numpy(result), np.asarray(first))
+
+
+def test_without_strong_zeros_the_derivative_is_nan() -> None:
+    xp = ad.differentiable(np)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        assert np.isnan(ad.grad(lambda x: xp.where(x > 0, xp.sqrt(x), 0.0))(0.0))
+        assert ad.strong_zeros(lambda: ad.grad(lambda x: xp.where(x > 0, xp.sqrt(x), 0.0))(0.0))() == 0.0

@@ -574,3 +574,44 @@ def test_variables_over_variables() -> None:
         ad.vmap(lambda x: ad.differentiable(ad.namespace(x)).asarray(x))(np.ones(2))
     with pytest.raises(TypeError, match="lives no longer than its function"):
         ad.grad(lambda x: ad.differentiable(ad.namespace(x)).asarray(x))(1.0)
+
+
+# --- the cotangent of one with which grad begins ---------------------------------------------------------------------------------------------
+def test_a_gradient_is_no_alias_of_an_argument(backend: support.Backend) -> None:
+    """The derivative of x * y in x is y: another array, which may be changed in place."""
+    y = ad.Variable(backend.asarray([2.0]))[0]
+
+    def outer(y: Any) -> Any:
+        g = ad.grad(lambda x: x * y)(backend.asarray(3.0))
+        g += 1
+        return y * g
+
+    assert_close(backend.numpy(ad.grad(outer)(backend.asarray(2.0))), 5.0)
+    outer(y).backward()
+    assert_close(backend.numpy(y.data), 2.0)
+    same = ad.vjp(lambda x: x, y)[1](y)[0]
+    assert same is not y
+
+
+@pytest.mark.parametrize("narrow", [0, 1])
+def test_a_product_of_two_precisions_under_two_gradients(backend: support.Backend, narrow: int) -> None:
+    """Each gradient has the dtype of its operand, though the cotangent is one and nothing is multiplied."""
+    wide, small = backend.asarray(2.0, "float64"), backend.asarray(3.0, "float32")
+    operands = (small, wide) if narrow == 0 else (wide, small)
+    seen: list[Any] = []
+
+    def outer(a: Any, b: Any) -> Any:
+        found = ad.grad(lambda a, b: a * b, argnums=(0, 1))(a, b)
+        seen.extend(g.dtype for g in found)
+        return found[0] * a + found[1] * b
+
+    got = ad.grad(outer, argnums=(0, 1))(*operands)
+    assert seen == [x.dtype for x in operands] == [g.dtype for g in got]
+    assert_close(backend.numpy(got[0]), 2 * backend.numpy(operands[1]), rtol=1e-6)
+    assert_close(backend.numpy(got[1]), 2 * backend.numpy(operands[0]), rtol=1e-6)
+
+
+def test_numbers_and_constants_beside_a_cotangent_of_one(backend: support.Backend) -> None:
+    constant = backend.asarray(5.0)
+    for f, second in ((lambda x: 2.0 * x, 0.0), (lambda x: x * constant, 0.0), (lambda x: -x * x, -2.0), (lambda x: 5.0 / x, 10 / 27)):
+        assert_close(backend.numpy(ad.grad(ad.grad(f))(backend.asarray(3.0))), second)

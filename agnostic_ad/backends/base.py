@@ -195,9 +195,9 @@ class Backend:
         """Give a Python number as a 0-d float64 or complex128 array."""
         return self.xp.asarray(x, dtype=self.dtype("complex128" if isinstance(x, complex) else "float64"))
 
-    def one(self, shape: tuple[int, ...], dtype: Any, device: Any) -> Any:
+    def one(self, shape: tuple[int, ...], dtype: Any, device: Callable[[], Any]) -> Any:
         """Give an array of ones."""
-        return self.xp.ones(shape, dtype=dtype, device=device)
+        return self.xp.ones(shape, dtype=dtype, device=device())
 
     def own(self, x: Any) -> Any:
         """Give an array with the values of ``x`` whose memory nobody else holds."""

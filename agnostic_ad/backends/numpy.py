@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ class NumpyBackend(NumpyNeural, NumpyLike):
         """Give a NumPy scalar, with which NumPy computes in half the time of a 0-d array."""
         return np.complex128(x) if isinstance(x, complex) else np.float64(x)
 
-    def one(self, shape: tuple[int, ...], dtype: Any, device: Any) -> Any:
+    def one(self, shape: tuple[int, ...], dtype: Any, device: Callable[[], Any]) -> Any:
         """Give ones; a NumPy scalar in no dimensions."""
         return np.ones(shape, dtype) if shape else dtype.type(1)
 

@@ -63,7 +63,7 @@ class Traced(Array):
     """An array without data, while its graph is being captured."""
 
     __slots__ = ("_device", "place", "spec")
-    _state = ("place", "spec")
+    _state = ("payload", "place", "spec", "_device")
     place: Output
     spec: ShapeDtype
     _device: Any
