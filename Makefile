@@ -3,12 +3,14 @@
 #   VENV     where the environment lies; `VENV=` (empty) with `make gpu` means: no environment, use PYTHON as it is
 #   ARGS     further arguments for the command that the target runs, as in  make demo ARGS="--model cnn"
 #   JOBS     processes for pytest
+#   SUITE, NAMESPACE   for `make official`: a checkout of data-apis/array-api-tests with its submodule; the parent library
 #   CUPY     the extra that brings CuPy for `make gpu`: cupy12 or cupy13, after the CUDA version
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
 JOBS   ?= 2
 CUPY   ?= cupy13
+NAMESPACE ?= numpy
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,7 +33,7 @@ endif
 one_thread = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 pytest     = $(one_thread) $(PY) -m pytest --timeout 900
 
-.PHONY: help demo test gpu gpu-tests bench docs lint types tests format clean distclean
+.PHONY: help demo test gpu gpu-tests bench docs lint types tests official format clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -60,6 +62,12 @@ types: $(TEST_ENV)  ## mypy --strict over an installed copy
 
 tests: $(TEST_ENV)  ## pytest alone, with doctests and the documents' examples
 	@$(pytest) -n $(JOBS) $(ARGS)
+
+# What the suite needs beside pytest is its own affair: see docs/official-suite.md.
+official: $(TEST_ENV)  ## the standard's own test suite: make official SUITE=path [NAMESPACE=torch]
+	@[ -n "$(SUITE)" ] || { echo "make official SUITE=path: a checkout of github.com/data-apis/array-api-tests, with its submodule"; exit 2; }
+	@$(if $(strip $(VENV)),$(BIN)python -m pip install --quiet --disable-pip-version-check -r $(SUITE)/requirements.txt)
+	@$(one_thread) $(PY) tests/official.py $(SUITE) --namespace $(NAMESPACE) $(ARGS)
 
 docs: $(TEST_ENV)  ## the site, in docs/_build/html; a warning is an error
 	@rm -rf docs/generated

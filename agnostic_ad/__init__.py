@@ -9,6 +9,7 @@ from agnostic_ad.checking import check_grads
 from agnostic_ad.checkpointing import checkpoint
 from agnostic_ad.config import defaults
 from agnostic_ad.custom import Function, custom_jvp, custom_vjp
+from agnostic_ad.functions import einsum, elementwise_grad, tensordot, transpose
 from agnostic_ad.jacobians import hessian, hvp, jacfwd, jacobian, jacrev
 from agnostic_ad.mapping import vmap
 from agnostic_ad.modes import detect_anomaly, enable_grad, escapes, is_grad_enabled, no_grad, set_grad_enabled, strong_zeros
@@ -29,6 +30,8 @@ __all__ = [
     "defaults",
     "detect_anomaly",
     "differentiable",
+    "einsum",
+    "elementwise_grad",
     "enable_grad",
     "escapes",
     "fast",
@@ -51,6 +54,8 @@ __all__ = [
     "set_grad_enabled",
     "stop_gradient",
     "strong_zeros",
+    "tensordot",
+    "transpose",
     "trees",
     "value_and_grad",
     "vjp",

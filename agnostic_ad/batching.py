@@ -47,6 +47,7 @@ class BatchLevel(Level):
     """
 
     __slots__ = ("size",)
+    fixed_shapes = True
 
     def __init__(self, label: str, size: int) -> None:
         super().__init__(label)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from agnostic_ad import trees
 from agnostic_ad.arguments import is_array
 from agnostic_ad.flatrules import creates_graph, record
-from agnostic_ad.levels import DEAD, deepest
+from agnostic_ad.levels import DEAD, TRANSFORMATIONS, deepest
 from agnostic_ad.modes import enable_grad
 from agnostic_ad.reverse import ReverseLevel, Variable
 from agnostic_ad.tape import Node, backward, next_number
@@ -54,10 +55,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
         def pull(cts: list[Any]) -> list[Any]:
             with enable_grad():
                 xs, options = trees.map_tree(_again, (given, named))
-                if level.depth == DEAD:
-                    with level:
-                        again = trees.leaves(f(*xs, **options))
-                else:
+                lasting = 0 <= level.depth < TRANSFORMATIONS
+                with nullcontext() if lasting else level.lock, level if level.depth == DEAD else nullcontext():
                     again = trees.leaves(f(*xs, **options))
             roots = [(again[i].node, ct) for i, ct in zip(moving, cts, strict=True)]
             return backward(roots, level=level, create_graph=creates_graph(level, cts), wanted=parents, boundary=True)

@@ -1,4 +1,4 @@
-"""The command line: ``agnostic-ad info | train | bench``. What is heavy is imported where it is used."""
+"""The command line: ``agnostic-ad info | train | conformance | bench``. What is heavy is imported where it is used."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if given[:1] == ["bench"]:
             return _bench(given[1:])
+        if given[:1] == ["conformance"]:
+            return _conformance(given[1:])
         arguments = parser.parse_args(given)
         return int(arguments.run(arguments))
     except (AgnosticADError, ImportError, OSError) as error:
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> _Parser:
     parser = _Parser(prog="agnostic-ad", description="Automatic differentiation over the Python Array API standard.")
-    commands = parser.add_subparsers(title="commands", metavar="info | train | bench", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="info | train | conformance | bench", required=True)
     info = commands.add_parser("info", help="versions, and the array libraries and devices found", description=_info.__doc__)
     info.set_defaults(run=_info)
     train = commands.add_parser("train", help="train a network on real images", description=_train.__doc__)
@@ -76,6 +78,7 @@ def _parser() -> _Parser:
     train.add_argument("--device", help='such as "cpu" or "cuda:0" (default: the library\'s choice)')
     train.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of the parameters (default: float32)")
     train.add_argument("--out", type=Path, default=Path("out"), help="the folder for model.safetensors, loss.png, log.jsonl (default: out)")
+    commands.add_parser("conformance", help="check every operation of the table on an array library", add_help=False)
     commands.add_parser("bench", help="measure beside the peers", add_help=False)
     return parser
 
@@ -108,6 +111,13 @@ def _info(arguments: argparse.Namespace) -> int:
     for name, found in ad.backends.available().items():
         print(f"{name} {found['version']}: {found['error'] if 'error' in found else ', '.join(found['devices'])}")
     return 0
+
+
+def _conformance(rest: list[str]) -> int:
+    """Check every operation of the table on an array library: values, derivatives, batches. Status 1 where any check fails."""
+    from agnostic_ad.conformance.command import main
+
+    return main(_Parser(prog="agnostic-ad conformance", description=_conformance.__doc__), rest)
 
 
 def _bench(rest: list[str]) -> int:

@@ -7,11 +7,13 @@ __all__ = [
     "AnomalyError",
     "AxisError",
     "CustomRuleError",
+    "DegenerateError",
     "EscapedArrayError",
     "GraphFreedError",
     "MissingFunctionError",
     "MissingRuleError",
     "MixedArraysError",
+    "UnmappedFunctionError",
     "UnsupportedError",
 ]
 
@@ -22,6 +24,10 @@ class AgnosticADError(Exception):
 
 class MissingRuleError(AgnosticADError, NotImplementedError):
     """An operation has no derivative (or batching) rule for what a transformation asks of it."""
+
+
+class UnmappedFunctionError(MissingRuleError, TypeError):
+    """A function of NumPy or CuPy that is not differentiated was given an array that carries a derivative."""
 
 
 class EscapedArrayError(AgnosticADError, RuntimeError):
@@ -42,6 +48,10 @@ class AxisError(AgnosticADError, ValueError, IndexError):
 
 class CustomRuleError(AgnosticADError, TypeError, ValueError):
     """A user-written derivative rule returned the wrong number, shape or kind of results."""
+
+
+class DegenerateError(AgnosticADError, ValueError):
+    """A derivative of a decomposition was asked for that does not exist: of eigenvectors of equal eigenvalues, and the like."""
 
 
 class AnomalyError(AgnosticADError, FloatingPointError):

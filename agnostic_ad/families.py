@@ -14,6 +14,7 @@ from agnostic_ad.op import ZERO, Op
 from agnostic_ad.samples import Case, elementwise_cases, reduction_cases
 
 __all__ = [
+    "MISSING",
     "broadcast_shapes",
     "composite",
     "elementwise",
@@ -25,6 +26,9 @@ __all__ = [
     "result_dtype",
     "sum_to_shape",
 ]
+
+MISSING = object()
+"""Stand for a partial derivative that nobody has written: a `MissingRuleError` where one is asked for."""
 
 
 # --- axes and shapes -------------------------------------------------------------------------------------------------------------
@@ -134,7 +138,7 @@ def elementwise(
         Its name.
     *partials : number, callable or None
         The partial derivative with respect to each operand: a number; the name of an operand; a function of what it names (``x``, or ``x1`` and ``x2``,
-        ``y`` the result, ``xp``); a function that names ``ct`` too and gives the product with it (fewer roundings); None for zero.
+        ``y`` the result, ``xp``); a function that names ``ct`` too and gives the product with it (fewer roundings); None for zero; `MISSING` for none.
     vjps, jvps : sequence of callable
         In place of partials, for functions that are not holomorphic.
     signature : str
@@ -150,7 +154,7 @@ def elementwise(
     """
     count = nin or len(partials) or len(vjps) or 1
     arrays = ["x"] if count == 1 else ["x1", "x2"] if count == 2 and not signature else _operands(signature)
-    rules = [ZERO if p is None else p for p in partials]
+    rules = [ZERO if p is None else None if p is MISSING else p for p in partials]
     if rules:
         vjps = jvps = rules
     op = Op(
@@ -214,9 +218,14 @@ def _reduction_abstract(dtype_rule: str) -> Callable[..., Any]:
         shape = tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keep or i not in axes)
         if dtype_rule in ("bool", "index"):
             return ShapeDtype(shape, xp.dtype("bool") if dtype_rule == "bool" else xp.default("indexing"))
+        if dtype_rule == "real":
+            return ShapeDtype(shape, xp.real_of(x.dtype))
         return ShapeDtype(shape, accumulator(xp, x.dtype, params.get("dtype")) if dtype_rule == "sum" else x.dtype)
 
     return abstract
+
+
+_CHOICES: dict[str, Any] = {"dtype": "dtype", "correction": (0.0, 0.5)}  # of parameters that some reductions have: what samples give them
 
 
 def accumulator(xp: Any, dtype: Any, wanted: Any) -> Any:
@@ -245,9 +254,11 @@ def reduction(
     ----------
     partial : number or callable, optional
         The derivative of the result with respect to each element: an array that broadcasts with ``x``, from what it names (``x``, ``y``
-        with its axes kept, ``axis`` as a tuple, ``x_shape``, ``xp``, ...). None: the result carries no derivative.
-    result : {"same", "sum", "bool", "index"}
-        The dtype of the result: the operand's, that of a sum, boolean, or the default index.
+        with its axes kept, ``axis`` as a tuple, ``x_shape``, ``xp``, ...); a function that names ``ct`` too and gives the product with it
+        (fewer roundings), beside ``down``. None: the result carries no derivative.
+    result : {"same", "sum", "real", "bool", "index"}
+        The dtype of the result: the operand's, that of a sum, real also for complex operands, boolean, or the default index. Where it is
+        real, ``partial`` is the gradient.
     single : bool
         Whether ``axis`` is one axis or None, rather than several.
     down : str
@@ -264,12 +275,15 @@ def reduction(
     if partial is not None:
         if callable(partial):
             needs = partial.__code__.co_varnames[: partial.__code__.co_argcount]
-            given = ", ".join("expand(xp, y, x_shape, axis, keepdims)" if n == "y" else n for n in needs)
-            times, extra = f" * f({given})", "".join(f", {n}" for n in needs if n not in ("xp", "axis", "keepdims", "x_shape"))
+            given = ", ".join(f"expand(xp, {n}, x_shape, axis, keepdims)" if n in ("y", "ct") else n for n in needs)
+            times, extra = f" * f({given})", "".join(f", {n}" for n in needs if n not in ("xp", "ct", "axis", "keepdims", "x_shape"))
         else:
             times, extra = "" if partial == 1 else f" * {partial!r}", ""
         scope: dict[str, Any] = {"expand": expand_reduced, "f": partial}
-        up = f"xp.broadcast_to(expand(xp, ct, x_shape, axis, keepdims){times}, x_shape)"
+        whole = callable(partial) and "ct" in needs
+        up = f"xp.broadcast_to({times.removeprefix(' * ') if whole else f'expand(xp, ct, x_shape, axis, keepdims){times}'}, x_shape)"
+        if result == "real":
+            down = f"xp.sum(xp.real(xp.conj(ct){times}), axis=axis, keepdims=keepdims)"
         down = down or f"xp.sum(ct{times}, axis=axis, keepdims=keepdims)"
         extra_down = ", dtype" if "dtype" in down else extra
         vjps = [eval(f"lambda xp, ct, x_shape, axis, keepdims{extra}: {up}", scope)]
@@ -282,7 +296,7 @@ def reduction(
         jvps=jvps,
         prepare=_reduction_prepare(name, single),
         abstract=_reduction_abstract(result),
-        cases=[*reduction_cases(domain, kinds, single, empty), *cases],
+        cases=[*reduction_cases(domain, kinds, single, empty, {p: v for p, v in _CHOICES.items() if p in signature}), *cases],
     )
     op.batch = _reduction_batch(op)
     return op

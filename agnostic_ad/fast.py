@@ -213,8 +213,8 @@ def fast(op: Op, slow: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-for _op in TABLE.values():
-    QUICK[_op.name] = fast(_op, _op)
+for _name, _op in TABLE.items():  # some operations have two names
+    QUICK[_name] = QUICK.get(_op.name) or fast(_op, _op)
 
 
 def _bind(self: Level, op: Op) -> Any:

@@ -7,6 +7,7 @@ payloads, one level down.
 
 from __future__ import annotations
 
+import itertools
 import math
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from agnostic_ad.backends.base import Backend
     from agnostic_ad.op import Op
 
-__all__ = ["DEAD", "FAST", "QUIET", "Array", "Level", "active_level", "deepest", "unify"]
+__all__ = ["DEAD", "FAST", "QUIET", "Array", "Level", "active_level", "deepest", "next_depth", "unify"]
 
 DEAD = -1
-ABOVE_ALL = 1 << 30
+ABOVE_ALL = 1 << 62
 TRANSFORMATIONS = 100
 """Transformations are deeper than this; up to it lie the tapes that last."""
+next_depth = itertools.count(TRANSFORMATIONS + 1).__next__
+"""Give a depth below which everything lies that has been entered so far, in any thread: a function may leave a part of its work to threads."""
 
 _STACK: ContextVar[tuple[Level, ...]] = ContextVar("agnostic_ad_levels", default=())
 QUIET: ContextVar[int] = ContextVar("agnostic_ad_quiet", default=DEAD)
@@ -42,11 +45,17 @@ def active_level() -> Level | None:
     return stack[-1] if stack else None
 
 
+def shapes_are_fixed() -> bool:
+    """Tell whether a transformation is active in which no shape may depend on values."""
+    return any(level.fixed_shapes for level in _STACK.get())
+
+
 class Level:
     """One transformation while it runs; a context manager, which may be entered again."""
 
     __slots__ = ("__weakref__", "_entered", "_namespaces", "_rules", "depth", "label")
     base: ClassVar[Level]  # reverse.BASE, the define-by-run tape
+    fixed_shapes: ClassVar[bool] = False  # whether no shape may depend on values
     namespace_type: ClassVar[Any]  # wrapped.Namespace, set there: arrays and namespaces know each other
     rules_type: ClassVar[Any]  # rules.rule_space, likewise
 
@@ -60,8 +69,7 @@ class Level:
     def __enter__(self) -> Level:
         stack = _STACK.get()
         before = self.depth
-        # above QUIET: a new level records, whatever no_grad is in force around it
-        self.depth = (stack[-1].depth if stack else TRANSFORMATIONS) + 1
+        self.depth = next_depth()  # above QUIET: a new level records, whatever no_grad is in force around it
         self._entered.append((before, _STACK.set((*stack, self))))
         return self
 
@@ -167,6 +175,9 @@ class Array:
         """Tell whether dropping the wrapper would lose a derivative."""
         return True
 
+    def _check_change(self) -> None:
+        """Refuse an in-place change, where there is a reason to."""
+
     def _become(self, other: Any) -> None:
         """Take another array's value and history: every in-place change ends here."""
         for name in self._state:
@@ -228,7 +239,7 @@ class Array:
         if self.carries_gradient():
             raise EscapedArrayError(
                 f"np.asarray of a {type(self).__name__} of {self.level.label} would silently lose its derivative. Use the functions "
-                "of x.__array_namespace__() on it; or x.detach().numpy() if the values alone are wanted."
+                f"of x.__array_namespace__() on it; or x.detach().numpy() if the values alone are wanted.{_switches()}"
             )
         import numpy as np
 
@@ -236,14 +247,15 @@ class Array:
         plain = data.__array__() if isinstance(data, Array) else backend_of(data).to_numpy(data)
         return np.array(plain, dtype=dtype, copy=copy)
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __dlpack__(self, *, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: bool | None = None) -> Any:
         """Export the memory, unless that would lose a derivative."""
         if self.carries_gradient():
             raise EscapedArrayError(
                 f"__dlpack__ of a {type(self).__name__} of {self.level.label} would silently lose its derivative. "
                 "Use x.detach() if the values alone are wanted."
             )
-        return self.payload.__dlpack__(**kwargs)
+        given = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}  # older libraries know the first alone
+        return self.payload.__dlpack__(**{k: v for k, v in given.items() if v is not None})
 
     def __dlpack_device__(self) -> Any:
         """Give the DLPack device of the payload."""
@@ -259,6 +271,9 @@ class Array:
             raise TypeError("iteration over a 0-d array")
         return (self[i] for i in range(int(self.shape[0])))
 
+    def __contains__(self, x: Any) -> bool:
+        return bool(self.__array_namespace__().any(self == x))
+
     def __getitem__(self, key: Any) -> Any:
         raise NotImplementedError  # the op table installs it
 
@@ -269,6 +284,19 @@ class Array:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.data!r}, in {self.level.label})"
+
+
+def _switches() -> str:
+    """Say how to make packages that are in use, and convert every array to NumPy as they are set now, compute with arrays as they are."""
+    import os
+    import sys
+
+    said = ""
+    if "scipy" in sys.modules and os.environ.get("SCIPY_ARRAY_API", "").lower() in ("", "0", "false"):
+        said += " SciPy takes arrays as they are where SCIPY_ARRAY_API=1 is set in the environment before it is imported."
+    if "sklearn" in sys.modules and not sys.modules["sklearn"].get_config().get("array_api_dispatch"):
+        said += " scikit-learn does inside sklearn.config_context(array_api_dispatch=True)."
+    return said
 
 
 def check_alive(x: Any) -> None:

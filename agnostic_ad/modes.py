@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from contextvars import ContextVar, Token
 from typing import Any
 
-from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, STRONG, TRANSFORMATIONS, active_level
+from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, STRONG, active_level, next_depth
 
 __all__ = ["detect_anomaly", "enable_grad", "escapes", "is_grad_enabled", "no_grad", "set_grad_enabled", "strong_zeros"]
 
@@ -20,6 +21,17 @@ class _Switch(contextlib.ContextDecorator):
     def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
         raise NotImplementedError
 
+    def __call__(self, function: Any) -> Any:
+        if getattr(self, "_pending", False):  # a decorator switches inside the function only
+            self._pending = False
+            self.__exit__()
+        return super().__call__(function)
+
+    def _recreate_cm(self) -> Any:
+        made = copy.copy(self)  # a function that is decorated may run in several threads at once
+        made._tokens = []
+        return made
+
     def __enter__(self) -> Any:
         self._tokens.append([(variable, variable.set(value)) for variable, value in self._settings()])
         return self
@@ -30,8 +42,7 @@ class _Switch(contextlib.ContextDecorator):
 
 
 def _recording(flag: bool) -> list[tuple[ContextVar[Any], Any]]:
-    level = active_level()
-    quiet = DEAD if flag else (TRANSFORMATIONS if level is None else level.depth)
+    quiet = DEAD if flag else next_depth()
     return [(QUIET, quiet), (FAST, ABOVE_ALL if FAST.get() == ABOVE_ALL else quiet)]
 
 

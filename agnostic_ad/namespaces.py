@@ -49,8 +49,9 @@ class _Dtypes:
 COMPLEX = _Dtypes()
 """The complex dtypes of every library in use."""
 
-_BACKENDS: dict[str, Backend] = {}
-_MODULES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "dask": "dask", "cupy": "cupy", "array_api_strict": "strict"}
+_BACKENDS: dict[Any, Backend] = {}
+_MODULES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "dask": "dask", "cupy": "cupy"}
+_MODULES |= {"array_api_strict": "strict", "mparray": "mparray"}
 _NOT_ARRAYS: set[type] = set()
 
 
@@ -81,10 +82,9 @@ class ShapeDtype:
         return len(self.shape)
 
 
-def _install(name: str, backend: Backend) -> Backend:
-    _BACKENDS[name] = backend
+def _install(name: Any, backend: Backend) -> Backend:
     COMPLEX.update(backend.complex_dtypes())
-    return backend
+    return _BACKENDS.setdefault(name, backend)  # one of them, where several threads meet a library first
 
 
 def _named(name: str) -> Backend:
@@ -110,14 +110,23 @@ def backend_of_namespace(xp: Any) -> Backend:
         parts = parts[1:]
     if parts and parts[0] in _MODULES:
         return _named(_MODULES[parts[0]])
-    if name in _BACKENDS:
-        return _BACKENDS[name]
+    key = name, id(xp)  # two namespaces may have one name: marray makes a new one for each import
+    if key in _BACKENDS:
+        return _BACKENDS[key]
     point = _third_parties().get(parts[0]) if parts else None
     if point is not None:
-        return _install(name, point.load()())
+        return _install(key, point.load()())
     if not all(hasattr(xp, needed) for needed in ("asarray", "sin", "float64")):
         raise UnsupportedError(f"{xp!r} is no Array API namespace: it lacks asarray, sin or float64. Pass a module such as numpy.")
-    return _install(name, Backend(xp))
+    return _install(key, _general(parts[0])(xp))
+
+
+def _general(library: str) -> type[Backend]:
+    if library == "marray":
+        from agnostic_ad.backends.marray import MaskedBackend
+
+        return MaskedBackend
+    return Backend
 
 
 def backend_named(module: str) -> Backend:

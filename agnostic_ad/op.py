@@ -8,6 +8,7 @@ the static parameters by name. Only what the reverse rules name is kept for the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import dropwhile
 from typing import Any
 
 from agnostic_ad.backends.base import Backend
@@ -154,11 +155,12 @@ class Op:
     ) -> None:
         self.name, self.signature, self.composite, self.outputs = name, signature, composite, outputs
         self.variadic = bool(arrays) and arrays[0].startswith("*")
-        self.packed = self.variadic and not signature.startswith("*")
+        self.packed = self.variadic and f"*{arrays[0][1:]}" not in signature.split(", ")
         self.arrays = tuple(a.lstrip("*") for a in arrays)
         self.positional = tuple(p for p in _parameters(signature.partition("/")[0] if "/" in signature else "") if p not in self.arrays)
         keyword_only = signature.split("*,")[1] if "*," in signature else ""
-        self.named = tuple(a for a in self.arrays if a in _parameters(keyword_only))
+        behind = tuple(dropwhile(self.arrays.__contains__, () if self.variadic else _parameters(signature)))  # a static parameter
+        self.named = tuple(a for a in self.arrays if a in behind or a in _parameters(keyword_only))
         self.params = tuple(p for p in _parameters(signature) if p not in self.arrays)
         self.batch, self.abstract, self.prepare, self.pushforward = batch, abstract, prepare, pushforward
         self.accumulate, self.cases, self.elementwise, self.scalars, self.operators = accumulate, cases, elementwise, scalars, operators
@@ -272,7 +274,8 @@ class Op:
         """Call a function of the op's own signature, behind ``first``."""
         if self.positional:
             params = dict(params)
-            args = (*args, *(params.pop(p) for p in self.positional))
+            static = tuple(params.pop(p) for p in self.positional)
+            args = (*static, *args) if self.variadic else (*args, *static)
         if self.packed:
             return fn(*first, args, **params)
         if self.named:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 
+from agnostic_ad import views
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.levels import ABOVE_ALL, FAST, QUIET, TRANSFORMATIONS, Array, Level, check_alive, device_of, inexact
 from agnostic_ad.namespaces import COMPLEX, backend_of_namespace, lookup
@@ -26,22 +28,27 @@ class ReverseLevel(Level):
         Whether any payload is itself a wrapped array; the backward pass of plain payloads is a tighter loop.
     complex : bool
         Whether any payload is complex, so that rules may have to conjugate.
+    lock : RLock
+        Held while a tape whose function has returned is entered again: a pullback may be called in several threads.
     """
 
-    __slots__ = ("_above", "complex", "nested")
+    __slots__ = ("_above", "complex", "lock", "nested")
 
     def __init__(self, label: str) -> None:
         super().__init__(label)
         self.nested = self.complex = False
+        self.lock = RLock()
         self._above: ReverseLevel | None = None
 
     def above(self) -> ReverseLevel:
         """Give the lasting tape whose Variables wrap this one's, which lasts too."""
         if not 0 <= self.depth < TRANSFORMATIONS - 1:
             raise TypeError(f"{self.label} lives no longer than its function; what lasts cannot stand on it")
-        if self._above is None:
-            self._above = ReverseLevel(f"{self.label}, over itself")
-            self._above.depth = self.depth + 1
+        with self.lock:  # there is one, for all threads
+            if self._above is None:
+                above = ReverseLevel(f"{self.label}, over itself")
+                above.depth = self.depth + 1
+                self._above = above
         return self._above
 
     def lift(self, x: Any) -> Variable:
@@ -175,16 +182,17 @@ class Variable(Array):
             raise TypeError("data can be set on leaf Variables of the define-by-run tape, to an array of an Array API library")
         if self.requires_grad and not inexact(value):
             raise TypeError(f"a Variable that requires grad holds floating or complex arrays, not {value.dtype}")
+        views.cut(self)
         self.payload = backend.array(value)
 
-    def to(self, *targets: Any, dtype: Any = None, device: Any = None, namespace: Any = None) -> Variable:
+    def to(self, *targets: Any, xp: Any = None, dtype: Any = None, device: Any = None) -> Variable:
         """Convert to another dtype, device or array library; the derivative comes back the same way.
 
         Parameters
         ----------
-        *targets : dtype, device or namespace
-            A dtype or its name ("float32"), a device or its name ("cpu", "cuda:1"), an Array API namespace (``cupy``); told apart by what they
-            are. The keywords say it outright.
+        *targets : namespace, dtype or device
+            An Array API namespace (``cupy``), a dtype or its name ("float32"), a device or its name ("cpu", "cuda:1"); told apart by what
+            they are. The keywords ``xp``, ``dtype`` and ``device`` say it outright.
 
         Examples
         --------
@@ -194,14 +202,14 @@ class Variable(Array):
         """
         for target in targets:
             if hasattr(target, "asarray") or hasattr(target, "__array_namespace_info__"):
-                namespace = target
+                xp = target
             elif _names_dtype(self.backend, target):
                 dtype = target
             else:
                 device = target
         v = self
-        if namespace is not None:
-            v = _moved(v, backend_of_namespace(namespace), device)
+        if xp is not None:
+            v = _moved(v, backend_of_namespace(xp), device)
         elif device is not None:
             v = TABLE["to_device"](v, v.backend.parse_device(device))
         if dtype is not None:
@@ -311,15 +319,16 @@ class Variable(Array):
         return self.__array__()
 
     def _become(self, other: Any) -> None:
-        if self.node is not None and self.level.depth <= QUIET.get():
-            self.payload = other.payload  # an update of a parameter: it stays the same leaf; and a result keeps its history, as in torch
-            return
-        if self.node is not None and self.node.op is LEAF and self.level is BASE:
+        self.payload = other.payload
+        if self.node is None or self.level.depth > QUIET.get():
+            self.node = other.node  # else an update of a parameter: it stays the same leaf; and a result keeps its history, as in torch
+
+    def _check_change(self) -> None:
+        if self.node is not None and self.node.op is LEAF and QUIET.get() < self.level.depth < TRANSFORMATIONS:
             raise RuntimeError(
                 "a leaf Variable that requires grad is changed in place. Do it inside `with agnostic_ad.no_grad():` if this is an update "
                 "of a parameter, or change a copy: x = x + 0."
             )
-        self.payload, self.node = other.payload, other.node
 
     def __repr__(self) -> str:
         how = (

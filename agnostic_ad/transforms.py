@@ -65,7 +65,7 @@ def namespace(*arrays: Any) -> Any:
     >>> ad.namespace(np.ones(2)) is np
     True
     >>> ad.namespace(ad.Variable([1.0]))
-    <namespace agnostic_ad.reverse(numpy)>
+    <namespace agnostic_ad.reverse(numpy); its asarray() takes raw operands in>
     """
     given = [a for a in arrays if isinstance(a, Array) or lookup(a) is not None]
     if not given:

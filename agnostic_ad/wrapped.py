@@ -12,7 +12,8 @@ from agnostic_ad.op import TABLE
 __all__ = ["CREATION", "Namespace"]
 
 CREATION: dict[str, Any] = {}
-"""Functions that make arrays or talk about dtypes: ``name -> fn(namespace, ...)``, filled by the op table's chapters."""
+"""Functions that make arrays or talk about dtypes, and operations that users have in another form: ``name -> fn(namespace, ...)``, filled
+by the op table's chapters."""
 
 
 class Namespace:
@@ -34,25 +35,25 @@ class Namespace:
         self.__name__ = f"agnostic_ad.{kind}({backend.name})" + (f".{path}" if path else "")
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") and name != "__array_namespace_info__":
+        if name.startswith("_") and name not in _FACTS:
             raise AttributeError(name)
         value = self._find(f"{self._path}.{name}" if self._path else name, name)
         self.__dict__[name] = value
         return value
 
     def _find(self, path: str, name: str) -> Any:
-        op = TABLE.get(path)
-        if op is not None:
-            return self.level.bind(op)
         maker = CREATION.get(path)
         if maker is not None:
             return maker(self)
+        op = TABLE.get(path)
+        if op is not None:
+            return self.level.bind(op)
         if any(known.startswith(f"{path}.") for known in TABLE):
             return Namespace(self.level, self.backend, path)
         raw: Any = self.backend.xp
         for part in path.split("."):
             raw = getattr(raw, part, None)
-        plain = isinstance(raw, type) or _is_dtype(raw) or name == "__array_namespace_info__"
+        plain = isinstance(raw, type) or _is_dtype(raw) or name in _FACTS
         if raw is None or isinstance(raw, ModuleType) or (callable(raw) and not plain):
             known = (
                 "is not differentiated by this package yet" if raw is not None else f"is neither the standard's nor {self.backend.name}'s"
@@ -71,7 +72,8 @@ class Namespace:
         return sorted({n.partition(".")[0] for n in names} | set(self.__dict__))
 
     def __repr__(self) -> str:
-        return f"<namespace {self.__name__}>"
+        # SciPy and array_api_compat quote this where raw and wrapped operands meet: "Multiple namespaces for array inputs: ..."
+        return f"<namespace {self.__name__}; its asarray() takes raw operands in>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Namespace) and (self.level, self.backend, self._path) == (other.level, other.backend, other._path)
@@ -83,6 +85,9 @@ class Namespace:
         if self.level.depth != 0:
             raise TypeError(f"the namespace of {self.level.label} lives no longer than that transformation: it cannot be copied or pickled")
         return _base_namespace, (self.backend, self._path)
+
+
+_FACTS = ("__array_api_version__", "__array_namespace_info__")
 
 
 def _is_dtype(x: Any) -> bool:

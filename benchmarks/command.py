@@ -20,6 +20,7 @@ BENCHMARKS = {
     "import": "import agnostic_ad over import numpy",
     "memory": "resident memory over 10,000 training steps without the garbage collector",
     "scale": "a graph of 1,000,000 operations beside torch: time and peak memory",
+    "optim": "a step of SGD, RMSprop and Adam on NumPy beside torch",
     "train": "an MLP 784-128-10, three epochs, beside the same loop by hand in NumPy and torch",
     "gpu": "the chain and an MLP step on CuPy beside torch.cuda (needs a GPU)",
 }

@@ -6,17 +6,19 @@ gets the same numbers, and gives them as arrays of any of them.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from agnostic_ad.backends import Backend
 from agnostic_ad.levels import Array
-from agnostic_ad.namespaces import backend_of, lookup
+from agnostic_ad.namespaces import backend_of, backend_of_namespace, lookup
 from agnostic_ad.op import TABLE, Op
+from agnostic_ad.ops.creation import CARRIES
 from agnostic_ad.samples import Case, Operand
 from agnostic_ad.wrapped import CREATION
 
@@ -25,12 +27,12 @@ __all__ = ["Call", "calls", "status"]
 DTYPES = {
     "double": {"b": "bool", "i": "int64", "f": "float64", "c": "complex128"},
     "single": {"b": "bool", "i": "int32", "f": "float32", "c": "complex64"},
+    "half": {"b": "bool", "i": "int32", "f": "float16"},
+    "brain": {"b": "bool", "i": "int32", "f": "bfloat16"},
 }
-"""The dtype of each kind, in two precisions."""
-
-_NONDIFFERENTIABLE = {"arange", "empty", "empty_like", "eye", "from_dlpack", "ones", "ones_like", "zeros", "zeros_like"}
-_NONDIFFERENTIABLE |= {"can_cast", "finfo", "iinfo", "isdtype", "result_type", "broadcast_shapes"}
-_COMPOSITE = {"asarray", "full", "full_like", "linspace"}
+"""The dtype of each kind, in four precisions."""
+EPS = {"double": 2.0**-52, "single": 2.0**-23, "half": 2.0**-10, "brain": 2.0**-7}
+"""The distance from one to the next number."""
 
 
 def status(name: str) -> str:
@@ -39,15 +41,16 @@ def status(name: str) -> str:
     Returns
     -------
     str
-        "op": it has rules of its own. "composite": it is made of others. "nondifferentiable": its results carry no derivative.
+        "op": it has rules of its own. "composite": it is made of others. "nondifferentiable": its results carry no derivative;
+        constants and dtypes too. No name of the standard is refused.
     """
     op = TABLE.get(name)
     found = []
-    if (op is not None and op.composite is not None) or name in _COMPOSITE:
+    if (op is not None and op.composite is not None) or name in CARRIES:
         found.append("composite")
     if op is not None and op.composite is None and op.differentiable:
         found.append("op")
-    if (op is not None and op.composite is None and not op.differentiable) or (name in CREATION and name in _NONDIFFERENTIABLE):
+    if (op is not None and op.composite is None and not op.differentiable) or name in CREATION.keys() - CARRIES - TABLE.keys():
         found.append("nondifferentiable")
     if len(found) != 1:
         raise LookupError(f"{name} is {' and '.join(found) if found else 'nothing'} in the op table; a name is exactly one thing")
@@ -66,7 +69,7 @@ class Call:
         The sample that the table states.
     kind : str
         The kind of dtype of operands without a kind of their own: one of "bifc".
-    precision : {"double", "single"}
+    precision : {"double", "single", "half", "brain"}
         How wide its numbers are.
     """
 
@@ -74,6 +77,23 @@ class Call:
     case: Case
     kind: str
     precision: str = "double"
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the operands without a kind of their own."""
+        return DTYPES[self.precision][self.kind]
+
+    @property
+    def key(self) -> str:
+        """All that the call depends on, as text."""
+        return f"{self.op.name} {self.case!r} {self.kind} {self.precision}"
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """How large it is, to begin with the smallest: elements, axes, what is peculiar."""
+        given = [o for o in self.case.operands if isinstance(o, Operand)]
+        elements = sum(math.prod(o.shape) for o in given)
+        return (elements == 0, elements, sum(len(o.shape) for o in given), sum(bool(o.layout) + (o.scale != 1.0) for o in given))
 
     def __str__(self) -> str:
         operands = [
@@ -99,21 +119,45 @@ class Call:
         rng = np.random.default_rng([zlib.crc32(str(self.case).encode()), draw])
         return [self._operand(rng, o, backend, device) if isinstance(o, Operand) else o for o in self.case.operands]
 
+    def scale(self, operand: Operand) -> float:
+        """Give the magnitude of an operand's numbers; those of narrower dtypes have fewer."""
+        return operand.scale if self.precision == "double" or operand.scale == 1.0 else operand.scale**0.25
+
     def _operand(self, rng: np.random.Generator, operand: Operand, backend: Backend, device: Any) -> Any:
         kind = operand.kind or self.kind
-        host = np.asarray(_numbers(rng, operand, kind), dtype=DTYPES[self.precision][kind])
-        if not operand.strided:
-            return backend.from_numpy(host, device)
-        return backend.from_numpy(np.repeat(host, 2, axis=-1), device)[..., ::2]
+        numbers = _structured(_numbers(rng, operand, kind), operand)
+        host = np.asarray(numbers if kind in "bi" else numbers * self.scale(operand), dtype=DTYPES["double"][kind])
+        x = backend.from_numpy(_stored(host, operand), device)
+        if self.precision != "double":
+            x = backend.astype(x, backend.dtype(DTYPES[self.precision][kind]))
+        return _viewed(backend, x, operand)
 
-    def like(self, backend: Backend, x: Any, draw: int = 0) -> Any:
-        """Give random numbers of the shape, dtype and device of an inexact raw array: a tangent, or a cotangent."""
+    def like(self, backend: Backend, x: Any, draw: int = 0, operand: Operand | None = None) -> Any:
+        """Give random numbers of the shape, dtype and device of an inexact raw array: a cotangent, or the tangent of an operand."""
         rng = np.random.default_rng([zlib.crc32(str(self.case).encode()), 1000 + draw])
         host = rng.uniform(-1.0, 1.0, tuple(x.shape))
         if backend.kind(x.dtype) == "c":
             host = host + 1j * rng.uniform(-1.0, 1.0, tuple(x.shape))
+        if operand is not None:
+            host = (_hermitian(host) if operand.structure == "hermitian" else host) * self.scale(operand)
         found = backend.from_numpy(np.asarray(host), backend.device(x))
         return backend.astype(found, x.dtype)
+
+    def code(self, library: str) -> str:
+        """Give the call as code to paste, with its operands' numbers."""
+        lines, names = [], []
+        for i, (o, x) in enumerate(zip(self.case.operands, replace(self, precision="double").draw(backend_of_namespace(np)), strict=True)):
+            if isinstance(o, Operand):
+                names.append(f"x{i}")
+                view, dtype = _VIEWS.get(o.layout, "{x}"), DTYPES[self.precision][o.kind or self.kind]
+                stored = f"xp.asarray({_stored(x, o).tolist()!r}, dtype=xp.{dtype})"
+                lines.append(f"x{i} = " + view.format(x=stored, shape=o.shape, axes=tuple(reversed(range(len(o.shape))))))
+            else:
+                names.append(repr(x))
+        params = [f"{k}={v!r}" for k, v in self.case.params.items()]
+        given = [f"[{', '.join(names)}]"] if self.op.packed else names
+        head = f"import agnostic_ad as ad\nimport {library} as xp\n"
+        return head + "\n".join([*lines, f"ad.differentiable(xp).{self.op.name}({', '.join([*given, *params])})"])
 
     def params(self, backend: Backend) -> dict[str, Any]:
         """Give the static parameters, with the library's own dtypes and devices."""
@@ -131,7 +175,7 @@ class Call:
 
 
 def _numbers(rng: np.random.Generator, operand: Operand, kind: str) -> Any:
-    low, high, signed = operand.domain
+    low, high, signed, _ = operand.domain
     if kind == "b":
         return rng.random(operand.shape) < 0.5
     if kind == "i":
@@ -144,7 +188,49 @@ def _numbers(rng: np.random.Generator, operand: Operand, kind: str) -> Any:
     return x + 1j * rng.uniform(-0.8, 0.8, operand.shape) if kind == "c" else x
 
 
-def calls(op: Op, precision: str = "double", quick: bool = False) -> Iterator[Call]:
+_VIEWS = {
+    "strided": "{x}[..., ::2]",
+    "reversed": "xp.flip({x}, axis=-1)",
+    "transposed": "xp.permute_dims({x}, {axes})",
+    "repeated": "xp.broadcast_to({x}, {shape})",
+}
+"""How each layout is got, as code."""
+
+
+def _stored(host: Any, operand: Operand) -> Any:
+    """Give the array in memory of which an operand is a view."""
+    if operand.layout == "repeated":
+        return host[:1]
+    if operand.layout == "strided":
+        return np.repeat(host, 2, axis=-1)
+    if operand.layout == "reversed":
+        return np.ascontiguousarray(host[..., ::-1])
+    return np.ascontiguousarray(host.T) if operand.layout == "transposed" else host
+
+
+def _viewed(backend: Backend, x: Any, operand: Operand) -> Any:
+    if operand.layout == "repeated":
+        return backend.broadcast_to(x, operand.shape)
+    if operand.layout == "strided":
+        return x[..., ::2]
+    if operand.layout == "reversed":
+        return backend.flip(x, axis=-1)
+    return backend.permute_dims(x, tuple(reversed(range(len(operand.shape))))) if operand.layout == "transposed" else x
+
+
+def _structured(x: Any, operand: Operand) -> Any:
+    if not operand.structure:
+        return x
+    rows, columns = operand.shape[-2:]
+    x = x + np.eye(rows, columns) * (4.0 * np.arange(1, columns + 1))
+    return _hermitian(x) if operand.structure == "hermitian" else x
+
+
+def _hermitian(x: Any) -> Any:
+    return (x + np.conj(np.swapaxes(x, -1, -2))) / 2
+
+
+def calls(op: Op, precision: str = "double", quick: bool = False, seed: int = 0) -> Iterator[Call]:
     """Give the calls of an operation that the table states.
 
     Parameters
@@ -155,10 +241,12 @@ def calls(op: Op, precision: str = "double", quick: bool = False) -> Iterator[Ca
         How wide the numbers are.
     quick : bool
         Only the first two calls of each kind of dtype.
+    seed : int
+        Of all numbers.
     """
     seen = {kind: 0 for kind in "bifc"}
     for case in op.cases or ():
         for kind in case.kinds:
             seen[kind] += 1
             if not quick or seen[kind] <= 2:
-                yield Call(op, case, kind, precision)
+                yield Call(op, replace(case, seed=seed), kind, precision)

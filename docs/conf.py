@@ -43,6 +43,7 @@ PUBLIC = [
     ("agnostic_ad.nn.init", "Initial values"),
     ("agnostic_ad.nn.optim", "Optimizers"),
     ("agnostic_ad.nn.optim.lr_scheduler", "Schedulers"),
+    ("agnostic_ad.nn.optim.swa_utils", "Averages of models"),
     ("agnostic_ad.nn.data", "Data"),
     ("agnostic_ad.nn.data.datasets", "Data sets"),
     ("agnostic_ad.conformance", "Conformance"),

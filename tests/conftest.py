@@ -7,6 +7,7 @@ import os
 for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_threads] = "1"
 os.environ["JAX_ENABLE_X64"] = "1"  # float64 in is float64 out, on jax too
+os.environ["SCIPY_ARRAY_API"] = "1"  # SciPy and scikit-learn take arrays of the standard; SciPy asks once, when it is imported
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import importlib.util

@@ -65,7 +65,7 @@ class Backend:
         if self.name == "cupy":
             return self.xp.asnumpy(array)
         if self.name == "torch":
-            return array.detach().cpu().numpy()
+            return array.detach().resolve_conj().resolve_neg().cpu().numpy()
         return numpy.asarray(array)
 
     def __str__(self) -> str:

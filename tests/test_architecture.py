@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"ops"},
     {"reverse", "tape", "fast", "forward", "batching", "graph"},
     {"arguments", "modes", "transforms", "mapping", "jacobians", "flatrules", "custom", "checkpointing", "checking"},
-    {"", "numpy", "cupy", "protocols", "cli", "__main__"},  # "" is agnostic_ad/__init__.py
+    {"", "numpy_names", "functions", "dropin", "numpy", "cupy", "einops", "protocols", "cli", "__main__"},  # "" is agnostic_ad/__init__.py
 ]
 APART = 3
 TOGETHER = {"reverse", "tape", "fast"}  # reverse mode, in three files; it stands apart from the others on its floor
@@ -31,12 +31,14 @@ TOGETHER = {"reverse", "tape", "fast"}  # reverse mode, in three files; it stand
 ABOVE_INSIDE_FUNCTIONS = {"agnostic_ad.cli"}
 
 HEAVY = {
-    "autograd", "array_api_strict", "cupy", "cupyx", "dask", "jax", "jaxlib", "matplotlib", "numba", "pandas", "rich",
+    "autograd", "array_api_strict", "cupy", "cupyx", "dask", "einops", "jax", "jaxlib", "matplotlib", "mparray", "mpmath", "numba", "pandas", "rich",
     "safetensors", "scipy", "sklearn", "torch",
 }  # fmt: skip
 HOMES = {f"agnostic_ad.backends.{name}": {name} for name in HEAVY}
 HOMES |= {"agnostic_ad.backends.cupy": {"cupy", "cupyx"}, "agnostic_ad.backends.jax": {"jax", "jaxlib"}}
-HOMES |= {"agnostic_ad.backends.torch_nn": {"torch"}}
+HOMES |= {"agnostic_ad.backends.torch_nn": {"torch"}, "agnostic_ad.backends.dask_linalg": {"dask"}}
+HOMES |= {"agnostic_ad.backends.mparray": {"mparray", "mpmath"}}
+HOMES |= {"agnostic_ad.einops": {"einops"}}
 HOMES |= {"agnostic_ad.cupy": {"cupy", "cupyx"}, "agnostic_ad.backends.strict": {"array_api_strict"}}
 
 

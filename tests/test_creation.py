@@ -114,6 +114,17 @@ def test_from_dlpack(backend: support.Backend) -> None:
     raw = backend.asarray([1.0, 2.0])
     made = xp.from_dlpack(raw)
     assert isinstance(made, ad.Variable) and backend.numpy(made.data).tolist() == [1.0, 2.0]
+    capsule = made.__dlpack__(stream=None, max_version=None, dl_device=None, copy=None)  # the standard's arguments, all of them
+    assert type(capsule).__name__ == "PyCapsule"
+
+
+def test_from_dlpack_of_a_variable_stays_connected(backend: support.Backend) -> None:
+    xp = ad.differentiable(backend.xp)
+    x = ad.Variable(backend.asarray([1.0, 2.0]))
+    assert xp.from_dlpack(x) is x
+    made = xp.from_dlpack(x, copy=True)
+    (made * made).sum().backward()
+    assert made is not x and backend.numpy(x.grad).tolist() == [2.0, 4.0]
 
 
 def test_made_inside_a_transformation_they_belong_to_it(backend: support.Backend) -> None:

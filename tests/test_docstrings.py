@@ -10,7 +10,7 @@ import pytest
 import support
 
 MODULES = [name for name in support.modules() if not name.endswith("__main__")]
-OPTIONAL = {"cupy", "cupyx", "dask", "jax", "numba", "sklearn", "torch"}
+OPTIONAL = {"cupy", "cupyx", "dask", "einops", "jax", "numba", "sklearn", "torch"}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

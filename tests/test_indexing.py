@@ -83,6 +83,8 @@ MASKS: dict[str, Any] = {
     "mask and array": (THREE, ALL, ints(1, 0)),
     "mask and mask": (THREE, FOUR),
     "nothing true": np.zeros(3, dtype=bool),
+    "mask of no size": np.zeros((0,), dtype=bool),
+    "2-d mask of no size": np.zeros((3, 0), dtype=bool),
     "list mask": [True, False, True],
 }
 KEYS = BASIC | ARRAYS | MASKS

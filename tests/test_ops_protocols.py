@@ -71,7 +71,7 @@ def test_universal_functions_are_operations(name: str) -> None:
     ufunc, op = getattr(np, name), TABLE[UFUNCS[name]]
     kind = next(k for k in "fibc" if any(k in c.kinds for c in op.cases))
     x: Any = {"f": np.asarray([0.25, 0.75]), "i": np.asarray([1, 3]), "b": np.asarray([True, False]), "c": np.asarray([1j, 2.0])}[kind]
-    x = np.asarray([1.5, 2.5]) if name in ("arccosh",) else np.ones((2, 2)) if name == "matmul" else x
+    x = np.asarray([1.5, 2.5]) if name in ("arccosh", "acosh") else np.ones((2, 2)) if name == "matmul" else x
     v = ad.Variable(x)
     y = ufunc(*(v for _ in range(ufunc.nin)))
     assert isinstance(y, ad.Variable)
@@ -93,16 +93,3 @@ def test_universal_functions_inside_transformations() -> None:
     assert np.allclose(ad.grad(lambda x: np.sin(x) * np.exp(x))(1.0), np.exp(1) * (np.sin(1) + np.cos(1)))
     assert np.allclose(ad.jvp(np.arctan, (2.0,), (1.0,))[1], 0.2)
     assert np.allclose(ad.vmap(np.square)(np.asarray([1.0, 2.0])), [1.0, 4.0])
-
-
-def test_what_has_no_counterpart_says_what_to_use() -> None:
-    v = ad.Variable([1.0, 2.0])
-    with pytest.raises(TypeError, match=r"numpy.add.reduce of an array of .*: it is not differentiated.* Use xp.sum with xp = "):
-        np.add.reduce(v)
-    with pytest.raises(TypeError, match=r"numpy.sin of an array of .*: the arguments out are NumPy's own.* Use xp.sin"):
-        np.sin(v, out=np.zeros(2))
-    with pytest.raises(TypeError, match=r"numpy.multiply of .* out "):
-        a = np.ones(2)
-        a *= v
-    with pytest.raises(TypeError, match=r"numpy.spacing of an array of .* Use a function of the Array API standard"):
-        np.spacing(v)

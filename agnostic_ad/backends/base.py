@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
+from agnostic_ad.backends import scipy
 from agnostic_ad.backends.keys import specified
 from agnostic_ad.errors import MissingFunctionError
 
@@ -191,6 +192,10 @@ class Backend:
             return dtype
         return self.xp.float32 if dtype == self.xp.complex64 else self.xp.float64
 
+    def concrete(self, x: Any) -> bool:
+        """Tell whether the values of ``x`` are there to be looked at."""
+        return not self.lazy
+
     def number(self, x: complex) -> Any:
         """Give a Python number as a 0-d float64 or complex128 array."""
         return self.xp.asarray(x, dtype=self.dtype("complex128" if isinstance(x, complex) else "float64"))
@@ -203,15 +208,18 @@ class Backend:
         """Give an array with the values of ``x`` whose memory nobody else holds."""
         return self.xp.asarray(x, copy=True)
 
-    def alone(self, x: Any) -> bool:
-        """Tell whether ``x``, which nobody else refers to, is the only array on its memory, so that it may be written into."""
-        return False
+    def sharers(self, x: Any) -> int | None:
+        """Count the arrays on the memory of ``x`` that Python's count of references to ``x`` does not tell of; None where nothing tells."""
+        return None
 
     def to_numpy(self, x: Any) -> Any:
         """Give ``x`` as a NumPy array on the host."""
         import numpy as np
 
-        return np.from_dlpack(x)
+        try:
+            return np.from_dlpack(x)
+        except BufferError:  # not every library exports what is read-only, such as the result of broadcast_to
+            return np.from_dlpack(self.xp.asarray(x, copy=True))
 
     def from_numpy(self, x: Any, device: Any = None) -> Any:
         """Give a NumPy array as one of this library."""
@@ -229,6 +237,15 @@ class Backend:
         """Wait until everything asked of the device is done."""
 
     # --- computation ------------------------------------------------------------------------------------------------
+    def from_scipy(self, name: str, *args: Any) -> Any:
+        """Compute a function of scipy.special on the host; the result lies where the operands do."""
+        device = next((self.device(a) for a in args if self.owns(a)), None)
+        return self.from_numpy(scipy.compute(name, *(self.to_numpy(a) if self.owns(a) else a for a in args)), device)
+
+    def special_zeta(self, x: Any, q: Any = None, /) -> Any:
+        """Give Hurwitz' zeta function, or Riemann's, which only SciPy has."""
+        return self.from_scipy("zeta", x) if q is None else self.special.hurwitz(x, q)
+
     def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
         """Sum ``values`` into ``size`` zero slices along ``axis``: ``out[..., indices[k], ...] += values[..., k, ...]``.
 
@@ -293,6 +310,14 @@ class Backend:
         key, flips = specified(key, buffer.shape)
         buffer[key] += self.xp.flip(value, axis=flips) if flips else value
         return buffer
+
+    def linalg_cholesky(self, x: Any, /, *, upper: bool = False) -> Any:
+        """Factor, from the lower triangle also where the upper factor is wanted: some libraries then read the other one."""
+        factor = getattr(self.extension("linalg"), "cholesky", None)
+        if factor is None:
+            raise MissingFunctionError(f"{self.name} has no function 'linalg.cholesky', and there is no fallback for it")
+        y = factor(x)
+        return self.xp.matrix_transpose(self.xp.conj(y)) if upper else y
 
     def stop_gradient(self, x: Any, /) -> Any:
         """Give ``x``; the derivative of this is zero."""

@@ -8,6 +8,7 @@ from typing import Any
 import array_api_compat.cupy as xp
 import cupy as cp
 
+from agnostic_ad.backends import scipy
 from agnostic_ad.backends.base import Backend, NumpyLike
 from agnostic_ad.backends.numpy import make as numpy_backend
 
@@ -63,6 +64,14 @@ class CupyBackend(NumpyLike):
             raise ValueError(f"cupy has no device {device!r}, only 'cuda' and 'cuda:N'")
         return cp.cuda.Device(int(index or 0))
 
+    def extension(self, name: str) -> Any:
+        """Give ``cupyx.scipy.special``, and the standard's extensions."""
+        if name != "special":
+            return super().extension(name)
+        import cupyx.scipy.special
+
+        return scipy.Special(cupyx.scipy.special)
+
     def from_numpy(self, x: Any, device: Any = None) -> Any:
         """Copy to the device."""
         place = self.parse_device(device)
@@ -80,9 +89,9 @@ class CupyBackend(NumpyLike):
         """Copy to the host."""
         return cp.asnumpy(x)
 
-    def alone(self, x: Any) -> bool:
-        """Tell whether ``x`` is no view."""
-        return x.base is None
+    def sharers(self, x: Any) -> int:
+        """Count none: a view refers to the array that owns its memory."""
+        return 0
 
     def own(self, x: Any) -> Any:
         """Copy."""

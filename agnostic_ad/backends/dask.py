@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.dask.array as xp
 import dask
 import dask.array as da
 import numpy as np
+from dask.array.core import elemwise
 
+from agnostic_ad.backends import scipy
 from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.dask_linalg import DaskLinalg
 from agnostic_ad.backends.numpy import make as numpy_backend
 
 
-class DaskBackend(Backend):
+def _transform(name: str) -> Callable[..., Any]:
+    """Give a Fourier transform that takes arrays in any chunks; dask's own wants each axis that it transforms in one."""
+    function = getattr(xp.fft, name)
+
+    def transform(self: DaskBackend, x: Any, /, **how: Any) -> Any:
+        return function(x.rechunk(dict.fromkeys(how.get("axes") or (how["axis"],), -1)), **how)
+
+    return transform
+
+
+class DaskBackend(DaskLinalg):
     """Lazy arrays. Nothing here computes, except where the user asks for values."""
 
     lazy = True
     mutable = False
-    replaced = frozenset({"repeat", "take", "tril", "triu"})  # no axis=None, nor complex numbers
+    fft_fft, fft_ifft, fft_rfft, fft_irfft, fft_hfft, fft_ihfft = map(_transform, ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"))
+    fft_fftn, fft_ifftn, fft_rfftn, fft_irfftn = map(_transform, ("fftn", "ifftn", "rfftn", "irfftn"))
+    replaced = DaskLinalg.replaced | {"repeat", "take", "tril", "triu"}  # no axis=None, nor complex numbers
+    replaced |= {"unique_all", "unique_counts", "unique_inverse", "unique_values"}  # NaNs are confused
 
     def owns(self, x: Any) -> bool:
         """Tell whether ``x`` is a dask array."""
@@ -99,6 +116,16 @@ class DaskBackend(Backend):
         shape[axis % len(shape)] = size
         task = dask.delayed(numpy_backend().scatter_add)(values, indices, size=size, axis=axis)
         return da.from_delayed(task, tuple(shape), dtype=values.dtype)
+
+    def from_scipy(self, name: str, *args: Any) -> Any:
+        """Compute lazily, block by block."""
+        return elemwise(scipy.function(name), *args, dtype=scipy.result_like(name, args)[1])
+
+    def unique_positions(self, x: Any, /, *, wanted: str) -> Any:
+        """Find unique elements lazily, as one task."""
+        _, *found = dask.delayed(np.unique_all, nout=4)(x)
+        shapes = ((np.nan,), x.shape, (np.nan,))
+        return tuple(da.from_delayed(part, shape, dtype=np.intp) for part, shape in zip(found, shapes, strict=True))
 
 
 _INSTANCE = DaskBackend(xp)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import math
 import operator
 from collections.abc import Callable, Iterable
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from agnostic_ad.backends import scipy
 from agnostic_ad.backends.base import Backend, NumpyLike
 from agnostic_ad.backends.numpy_nn import NumpyNeural
 
@@ -18,6 +21,7 @@ class NumpyBackend(NumpyNeural, NumpyLike):
 
     checks_bounds = True
     tells_views = True
+    replaced = frozenset({"unique_values"})  # complex numbers in no order, where its sisters sort them
 
     operators = {
         "add": operator.add,
@@ -60,6 +64,12 @@ class NumpyBackend(NumpyNeural, NumpyLike):
     def one(self, shape: tuple[int, ...], dtype: Any, device: Callable[[], Any]) -> Any:
         """Give ones; a NumPy scalar in no dimensions."""
         return np.ones(shape, dtype) if shape else dtype.type(1)
+
+    def extension(self, name: str) -> Any:
+        """Give SciPy's special functions, where SciPy is installed, and NumPy's own extensions."""
+        if name != "special":
+            return super().extension(name)
+        return scipy.Special(importlib.import_module("scipy.special")) if importlib.util.find_spec("scipy") else None
 
     def own(self, x: Any) -> Any:
         """Copy."""
@@ -124,6 +134,22 @@ class NumpyBackend(NumpyNeural, NumpyLike):
         # equal elements keep their order: reverse, sort upwards, reverse
         order = np.flip(np.argsort(np.flip(x, axis), axis=axis, kind=kind), axis)
         return x.shape[axis] - 1 - order
+
+    def linalg_eig(self, x: Any, /) -> Any:
+        """Decompose; the results are complex, where NumPy's own are real if there is no imaginary part."""
+        return tuple(part.astype(self.complex_of(x.dtype), copy=False) for part in np.linalg.eig(x))
+
+    def linalg_eigvals(self, x: Any, /) -> Any:
+        """Give the eigenvalues, likewise."""
+        return np.linalg.eigvals(x).astype(self.complex_of(x.dtype), copy=False)
+
+    def linalg_pinv(self, x: Any, /, *, rtol: Any = None) -> Any:
+        """Invert; NumPy's own default for ``rtol`` is not the standard's."""
+        return np.linalg.pinv(x, rtol=rtol)
+
+    def einsum(self, subscripts: str, /, *operands: Any) -> Any:
+        """Contract; three operands and more in pairs."""
+        return np.einsum(subscripts, *operands, optimize=len(operands) > 2)
 
     def put_rows(self, x: Any, indices: Any, value: Any, /) -> Any:
         """Write rows; of several for one index, the last stays."""

@@ -15,6 +15,7 @@ class StrictBackend(Backend):
 
     checks_bounds = True
 
+    replaced = frozenset({"linalg.matrix_rank"})  # which fails for matrices without elements
     mutable = False  # a rule's result may be a view; strict arrays hide that, so nothing is written into them
 
     def owns(self, x: Any) -> bool:
@@ -32,6 +33,11 @@ class StrictBackend(Backend):
     def astype(self, x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
         """Convert; array-api-strict takes ``device=None`` for its default device, not for that of ``x``."""
         return xp.astype(x, dtype, copy=copy, device=x.device if device is None else device)
+
+    def isin(self, x1: Any, x2: Any, /, *, invert: bool = False) -> Any:
+        """Tell membership; array-api-strict forgets to invert."""
+        found = xp.isin(x1, x2)
+        return xp.logical_not(found) if invert else found
 
 
 _INSTANCE = StrictBackend(xp)

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat.torch as xp
 import torch
 
+from agnostic_ad.backends import scipy
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.backends.keys import has_negative_step
 from agnostic_ad.backends.torch_nn import TorchNeural
 
 
+def _transform(name: str) -> Callable[..., Any]:
+    """Give a Fourier transform that takes tensors without elements too, which PyTorch's own refuses."""
+    function = getattr(xp.fft, name)
+
+    def transform(self: TorchBackend, x: Any, /, **how: Any) -> Any:
+        if x.numel():
+            return function(x, **how)
+        y = function(x.new_zeros([n or 1 for n in x.shape]), **how)
+        return y[tuple(slice(None if n else 0) for n in x.shape)]
+
+    return transform
+
+
+# Not bessel_j0 and bessel_j1, which are off by up to 5e-7 beyond 5 in double precision; SciPy's, on the host, are right.
+_BESSEL = {"k0": "modified_bessel_k0", "k1": "modified_bessel_k1"}
+_SPECIAL = scipy.Special(torch.special, _BESSEL)
+
+
 class TorchBackend(TorchNeural):
     """Tensors on any device of PyTorch."""
 
+    fft_fft, fft_ifft, fft_rfft, fft_irfft, fft_hfft, fft_ihfft = map(_transform, ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft"))
+    fft_fftn, fft_ifftn, fft_rfftn, fft_irfftn = map(_transform, ("fftn", "ifftn", "rfftn", "irfftn"))
+
     checks_bounds = True
+    replaced = frozenset({"unique_all", "unique_counts", "unique_inverse", "unique_values"})  # no indices, nor complex numbers
 
     def owns(self, x: Any) -> bool:
         """Tell whether ``x`` is a tensor."""
@@ -29,9 +53,9 @@ class TorchBackend(TorchNeural):
         """Give "cpu" and the CUDA devices."""
         return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
 
-    def alone(self, x: Any) -> bool:
-        """Tell whether no other tensor shares the storage of ``x``."""
-        return x._base is None and torch._C._storage_Use_Count(x.untyped_storage()._cdata) <= 2
+    def sharers(self, x: Any) -> int:
+        """Count what refers to the storage."""
+        return int(torch._C._storage_Use_Count(x.untyped_storage()._cdata))
 
     def own(self, x: Any) -> Any:
         """Copy, contiguously."""
@@ -91,6 +115,22 @@ class TorchBackend(TorchNeural):
         """Take; torch's own function knows one dtype of indices."""
         return xp.take_along_axis(x, indices.long(), axis=axis)
 
+    def std(self, x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+        """Standard deviation; array_api_compat says 0 over no axes, of NaN too."""
+        return (
+            xp.std(x[..., None], axis=-1, correction=correction)
+            if axis == ()
+            else xp.std(x, axis=axis, correction=correction, keepdims=keepdims)
+        )
+
+    def var(self, x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
+        """Variance, likewise."""
+        return (
+            xp.var(x[..., None], axis=-1, correction=correction)
+            if axis == ()
+            else xp.var(x, axis=axis, correction=correction, keepdims=keepdims)
+        )
+
     def count_nonzero(self, x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
         """Count; torch's own function takes no axes for all."""
         return xp.sum(x != 0, axis=axis, keepdims=keepdims, dtype=torch.int64)
@@ -99,6 +139,16 @@ class TorchBackend(TorchNeural):
         """Search; torch warns where it has to make its operands contiguous itself."""
         order = None if sorter is None else sorter.contiguous()
         return xp.searchsorted(x1.contiguous(), x2.contiguous(), side=side, sorter=order)
+
+    def extension(self, name: str) -> Any:
+        """Give ``torch.special`` under SciPy's names, and the standard's extensions."""
+        return _SPECIAL if name == "special" else super().extension(name)
+
+    def linalg_vector_norm(self, x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
+        """Give the norm; array_api_compat cannot take it over no axes where there are none."""
+        if axis == ():
+            return xp.linalg.vector_norm(x[..., None], axis=-1, ord=ord)
+        return xp.linalg.vector_norm(x, axis=axis, keepdims=keepdims, ord=ord)
 
 
 _INSTANCE = TorchBackend(xp)

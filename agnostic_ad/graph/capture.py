@@ -113,6 +113,7 @@ class TraceLevel(Level):
     """A capture while it runs."""
 
     __slots__ = ("backend", "nodes")
+    fixed_shapes = True
 
     def __init__(self, label: str, backend: Any) -> None:
         super().__init__(label)

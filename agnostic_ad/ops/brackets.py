@@ -10,6 +10,8 @@ import math
 import operator
 from typing import Any
 
+import numpy as np
+
 from agnostic_ad import views
 from agnostic_ad.errors import EscapedArrayError
 from agnostic_ad.families import broadcast_shapes
@@ -49,34 +51,43 @@ def normalize_key(key: Any) -> tuple[tuple[Any, ...], bool]:
     return tuple(out), basic
 
 
+def _of_library(x: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Give an advanced key with lists, and NumPy's arrays of integers over any library, as arrays of the library of ``x``.
+
+    Masks stay on the host, where their true places are known at once (while JAX traces, say).
+    """
+    out: list[Any] = []
+    for k in key:
+        if isinstance(k, list):
+            k = np.asarray(k, dtype=None if k else np.int64)
+        if isinstance(k, np.ndarray) and not _is_mask(k):
+            k = x.backend.from_numpy(k, x.device)
+        out.append(k)
+    return tuple(out)
+
+
 def _index_arrays(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Give an advanced key with lists as arrays, and masks as the integer arrays of their true places."""
+    """Give an advanced key with masks as the integer arrays of their true places."""
     out: list[Any] = []
     axis = 0
-    used = sum(0 if k is None or k is Ellipsis or isinstance(k, bool) else _mask_ndim(k) for k in key)
+    used = sum(0 if k is None or k is Ellipsis else _mask_ndim(k) for k in key)
     for k in key:
         if k is Ellipsis:
             out.extend([slice(None)] * (x.ndim - used))
             axis += x.ndim - used
             continue
-        if isinstance(k, list):
-            import numpy as np
-
-            found = np.asarray(k)
-            k = x.backend.from_numpy(found.astype(np.int64) if found.size == 0 else found, x.device)
-        if isinstance(k, bool):
-            raise IndexError("True and False as an index are not supported; use x[None] or x[:0][None]")
         if isinstance(k, Array) or lookup(k) is not None:
-            kind = x.backend.kind(k.dtype)
-            if kind in "fc":
+            if inexact(k):
                 raise IndexError(f"an array index holds integers or booleans, not {k.dtype}")
-            if kind == "b":
+            if _is_mask(k):
                 shape = tuple(k.shape)
-                if shape != tuple(x.shape[axis : axis + len(shape)]):
+                if not _fits(shape, x.shape[axis:]):
                     raise IndexError(
                         f"a mask of shape {shape} does not fit the axes {tuple(x.shape[axis : axis + len(shape)])} that it indexes"
                     )
-                out.extend(xp.nonzero(k))
+                out.extend(
+                    (x.backend.from_numpy(place, x.device) for place in np.nonzero(k)) if isinstance(k, np.ndarray) else xp.nonzero(k)
+                )
                 axis += len(shape)
                 continue
         out.append(k)
@@ -84,17 +95,37 @@ def _index_arrays(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*out, *(slice(None),) * (x.ndim - axis))
 
 
-def _mask_ndim(k: Any) -> int:
-    if isinstance(k, list):
-        import numpy as np
+def _fits(mask: tuple[Any, ...], shape: tuple[Any, ...]) -> bool:
+    """Tell whether a mask's shape begins ``shape``; a size of 0 fits everywhere, as the standard says."""
+    return len(mask) <= len(shape) and all(m in (0, n) for m, n in zip(mask, shape))
 
-        k = np.asarray(k)
-    if isinstance(k, Array) or lookup(k) is not None:
-        backend = k.backend if isinstance(k, Array) else lookup(k)
-        assert backend is not None
-        if backend.kind(k.dtype) == "b":
-            return len(k.shape)
-    return 1
+
+def _is_mask(k: Any) -> bool:
+    backend = k.backend if isinstance(k, Array) else lookup(k)
+    return backend is not None and backend.kind(k.dtype) == "b"
+
+
+def _is_truth(k: Any) -> bool:
+    """Tell whether a part of a key is one truth value."""
+    return isinstance(k, bool) or (_is_mask(k) and not k.shape)
+
+
+def _mask_ndim(k: Any) -> int:
+    return len(k.shape) if _is_mask(k) else 1
+
+
+def _without_truths(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+    """Give truth values among a key the axis of size 1 that they choose all or nothing of."""
+    basic: list[Any] = []
+    rest: list[Any] = []
+    for k in key:
+        if _is_truth(k):
+            basic.append(None)
+            rest.append(xp.zeros((int(bool(k)),), dtype=xp.int64, device=x.device))
+        else:
+            basic.extend((k,) if k is Ellipsis else () if k is None else (slice(None),) * _mask_ndim(k))
+            rest.append(k)
+    return xp.getitem(x, key=tuple(basic)), tuple(rest)
 
 
 def _plan(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[int], Any, tuple[Any, ...], int]:
@@ -119,6 +150,8 @@ def _plan(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[
     basic = tuple(k if k is None or isinstance(k, slice) else slice(None) for k in full)
     inner = basic_shape(tuple(x.shape), basic)
     arrays = [full[i] for i in advanced]
+    if any(isinstance(k, Array) for k in arrays):  # some libraries' own arrays refuse others as operands
+        arrays = [lift_to(x.level, k) for k in arrays]
     shape = broadcast_shapes(*(() if isinstance(k, int) else tuple(k.shape) for k in arrays))
     where: Any = 0
     for i, k in zip(advanced, arrays, strict=True):
@@ -158,11 +191,13 @@ def index(x: Any, key: Any) -> Any:
     key, basic = normalize_key(key)
     if basic:
         y = getitem.run((x,), {"key": key})
-        return views.note(x, y, "getitem", {"key": key}) if y.shape else y
+        return views.note(x, y, "getitem", {"key": key}) if y.shape or Ellipsis in key else y  # NumPy's scalars are no views
     level = deepest((x, *(k for k in key if isinstance(k, Array))))
     assert level is not None
-    xp = level.namespace(x.backend)
-    x = lift_to(level, x)
+    xp = level.rules(x.backend)
+    x, key = lift_to(level, x), _of_library(x, key)
+    if any(map(_is_truth, key)):
+        x, key = _without_truths(xp, x, key)
     basic_key, axes, where, shape, place = _plan(xp, x, key)
     if not all(k == slice(None) for k in basic_key):
         x = xp.getitem(x, key=basic_key)
@@ -180,7 +215,7 @@ def assign(x: Any, key: Any, value: Any) -> None:
     """Do ``x[key] = value``: ``x`` becomes a new array, so nothing that was saved is overwritten."""
     check_alive(x)
     key, basic = normalize_key(key)
-    if views.is_view(value, x, key):
+    if basic and views.is_view(value, x, key):
         return  # x[key] += 1 has written already
     level: Level = x.level
     deeper = deepest((x, value, *(k for k in key if isinstance(k, Array))))
@@ -189,7 +224,7 @@ def assign(x: Any, key: Any, value: Any) -> None:
             f"an array of {level.label} cannot hold a value of {deeper.label if deeper else '?'}, which runs inside it. "
             "Make the array inside that transformation, with xp.zeros or xp.asarray of its namespace."
         )
-    xp = level.namespace(x.backend)
+    xp = level.rules(x.backend)
     value = xp.asarray(value, device=x.device) if not isinstance(value, Array) else lift_to(level, value)
     if value.dtype != x.dtype:
         if (value.dtype in COMPLEX and x.dtype not in COMPLEX) or (inexact(value) and not inexact(x)):
@@ -204,10 +239,17 @@ def _assigned(xp: Any, x: Any, key: tuple[Any, ...], value: Any, basic: bool) ->
         while value.ndim > room and value.shape[0] == 1:
             value = xp.reshape(value, value.shape[1:])
         return xp.setitem(x, value, key=key)
-    if len(key) == 1 and value.ndim == 0 and _mask_ndim(key[0]) == x.ndim and not isinstance(key[0], list):
-        if tuple(key[0].shape) != tuple(x.shape):
-            raise IndexError(f"a mask of shape {tuple(key[0].shape)} does not fit an array of shape {tuple(x.shape)}")
-        return xp.where(key[0], value, x)
+    key = _of_library(x, key)
+    if any(map(_is_truth, key)) and not (len(key) == 1 and value.ndim == x.ndim == 0 and _is_mask(key[0])):
+        if len(key) > 1:
+            raise IndexError("a truth value beside other indices is for reading; to assign, test it with `if`")
+        return _assigned(xp, x, (Ellipsis,), value, True) if key[0] else x
+    if len(key) == 1 and value.ndim == 0 and _is_mask(key[0]) and 0 not in key[0].shape:
+        shape = tuple(key[0].shape)
+        if not _fits(shape, x.shape):
+            raise IndexError(f"a mask of shape {shape} does not fit an array of shape {tuple(x.shape)}")
+        mask = x.backend.from_numpy(key[0], x.device) if isinstance(key[0], np.ndarray) else key[0]
+        return xp.where(xp.reshape(mask, (*shape, *(1 for _ in x.shape[len(shape) :]))), value, x)
     basic_key, axes, where, shape, place = _plan(xp, x, key)
     inner = x if all(k == slice(None) for k in basic_key) else xp.getitem(x, key=basic_key)
     order = _front(axes, inner.ndim)

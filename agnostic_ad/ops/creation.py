@@ -1,15 +1,16 @@
-"""Creation functions, dtypes, and what else a namespace offers that is no operation on arrays.
+"""Creation functions, dtypes, constants, and what else a namespace offers that is no operation on arrays.
 
-Each entry of `CREATION` takes the namespace and gives its function; results belong to the namespace's level.
+Each entry of `CREATION` takes the namespace and gives its function, or its value; results belong to the namespace's level.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from agnostic_ad.families import broadcast_shapes, linear
-from agnostic_ad.levels import Array, device_of, inexact, lift_to
+from agnostic_ad.levels import Array, device_of, inexact, lift_to, shapes_are_fixed
 from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.op import Op
 from agnostic_ad.samples import case, strided
@@ -17,17 +18,21 @@ from agnostic_ad.wrapped import CREATION
 
 
 def _astype_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    (x,) = args
+    (x,), device = args, params["device"]
     backend = x.backend if isinstance(x, Array) else lookup(x)
-    return args, {**params, "dtype": params["dtype"] if backend is None else backend.dtype(params["dtype"])}
+    if backend is None:
+        return args, params
+    place = None if device is None else backend.parse_device(device)
+    return args, {**params, "dtype": backend.dtype(params["dtype"]), "device": place}
 
 
 astype: Op = linear(
     "astype",
     "x, dtype, /, *, copy=True, device=None",
-    lambda ct: ct,  # the cast back to the operand's dtype is everybody's
+    # the cast back to the operand's dtype is everybody's
+    lambda xp, ct, x_device, device: ct if device is None else xp.to_device(ct, x_device),
     prepare=_astype_prepare,
-    batch=lambda xp, size, args, batched, params: xp.astype(args[0], params["dtype"], copy=params["copy"]),
+    batch=lambda xp, size, args, batched, params: xp.astype(args[0], params["dtype"], copy=params["copy"], device=params["device"]),
     abstract=lambda xp, args, params: ShapeDtype(args[0].shape, params["dtype"]),
     cases=[
         case((2, 3), kinds="bif", dtype="float64"),
@@ -51,14 +56,28 @@ to_device: Op = linear(
 )
 
 
-def _register(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+CARRIES: set[str] = set()
+"""The creation functions that derivatives flow through: what they make, they make of operations."""
+
+
+def creation(name: str, carries: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the decorated function, which gives the function ``name`` of a namespace.
+
+    Parameters
+    ----------
+    carries : bool
+        Whether derivatives flow from its arguments to its results.
+    """
+
     def wrap(fn: Callable[..., Any]) -> Callable[..., Any]:
         def maker(xp: Any) -> Callable[..., Any]:
             made: Callable[..., Any] = fn(xp)
-            made.__name__ = made.__qualname__ = name
+            made.__name__ = made.__qualname__ = name.rpartition(".")[2]
             return made
 
         CREATION[name] = maker
+        if carries:
+            CARRIES.add(name)
         return fn
 
     return wrap
@@ -72,7 +91,7 @@ def _lift(xp: Any, raw: Any) -> Any:
     return xp.level.lift(xp.backend.array(raw))
 
 
-@_register("asarray")
+@creation("asarray", carries=True)
 def _asarray(xp: Any) -> Any:
     def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Any:
         """Convert to an array of this namespace."""
@@ -113,18 +132,20 @@ def _flat(obj: Any) -> Any:
             yield part
 
 
-@_register("from_dlpack")
+@creation("from_dlpack", carries=True)
 def _from_dlpack(xp: Any) -> Any:
     def from_dlpack(x: Any, /, *, device: Any = None, copy: bool | None = None) -> Any:
-        """Import an array of any library through DLPack."""
-        options = {k: v for k, v in (("device", device), ("copy", copy)) if v is not None}
+        """Import an array of any library through DLPack; a wrapped one of this library stays connected."""
+        if isinstance(x, Array) and x.backend is xp.backend:
+            return xp.asarray(x, device=device, copy=copy)
+        options = {k: v for k, v in (("device", xp.backend.parse_device(device)), ("copy", copy)) if v is not None}
         return _lift(xp, xp.backend.from_dlpack(x, **options))
 
     return from_dlpack
 
 
 def _shaped(name: str) -> None:
-    @_register(name)
+    @creation(name)
     def make(xp: Any) -> Any:
         def create(shape: Any, *, dtype: Any = None, device: Any = None) -> Any:
             raw = getattr(xp.backend, name)
@@ -132,7 +153,7 @@ def _shaped(name: str) -> None:
 
         return create
 
-    @_register(f"{name}_like")
+    @creation(f"{name}_like")
     def make_like(xp: Any) -> Any:
         def create_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
             place = device_of(x) if device is None else xp.backend.parse_device(device)
@@ -146,7 +167,7 @@ for _name in ("empty", "ones", "zeros"):
     _shaped(_name)
 
 
-@_register("full")
+@creation("full", carries=True)
 def _full(xp: Any) -> Any:
     def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """Give an array filled with one value, through which derivatives flow."""
@@ -158,7 +179,7 @@ def _full(xp: Any) -> Any:
     return full
 
 
-@_register("full_like")
+@creation("full_like", carries=True)
 def _full_like(xp: Any) -> Any:
     def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """Give an array of another's shape filled with one value."""
@@ -168,7 +189,7 @@ def _full_like(xp: Any) -> Any:
     return full_like
 
 
-@_register("arange")
+@creation("arange")
 def _arange(xp: Any) -> Any:
     def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
         """Give evenly spaced values; the arguments carry no derivative."""
@@ -178,7 +199,7 @@ def _arange(xp: Any) -> Any:
     return arange
 
 
-@_register("eye")
+@creation("eye")
 def _eye(xp: Any) -> Any:
     def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Any:
         """Give ones on a diagonal."""
@@ -187,7 +208,7 @@ def _eye(xp: Any) -> Any:
     return eye
 
 
-@_register("linspace")
+@creation("linspace", carries=True)
 def _linspace(xp: Any) -> Any:
     def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Any:
         """Give evenly spaced values, through whose ends derivatives flow."""
@@ -214,21 +235,101 @@ def _dtype_of(x: Any) -> Any:
     return x.dtype if _is_array(x) else x
 
 
-def _about_dtypes(name: str) -> None:
-    @_register(name)
+@creation("can_cast")
+def _can_cast(xp: Any) -> Any:
+    def can_cast(from_: Any, to: Any, /) -> bool:
+        """Tell whether the dtype of an array, or a dtype, may be cast to another."""
+        return bool(xp.backend.can_cast(_dtype_of(from_), to))
+
+    return can_cast
+
+
+class Limits:
+    """A library's limits of a dtype, as Python numbers: those of several libraries are NumPy scalars, which are arrays beside an array."""
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = getattr(self._raw, name)
+        return value.item() if hasattr(value, "item") else value
+
+    def __repr__(self) -> str:
+        return repr(self._raw)
+
+
+def _limits(name: str) -> None:
+    @creation(name)
     def make(xp: Any) -> Any:
-        raw = getattr(xp.backend, name)
+        def limits(type: Any, /) -> Any:
+            """Give the limits of a dtype, or of an array's."""
+            return Limits(getattr(xp.backend, name)(_dtype_of(type)))
 
-        def about(*args: Any, **kwargs: Any) -> Any:
-            return raw(*map(_dtype_of, args), **kwargs)
-
-        return about
-
-
-for _name in ("can_cast", "finfo", "iinfo", "isdtype", "result_type"):
-    _about_dtypes(_name)
+        return limits
 
 
-@_register("broadcast_shapes")
+for _name in ("finfo", "iinfo"):
+    _limits(_name)
+
+
+@creation("result_type")
+def _result_type(xp: Any) -> Any:
+    def result_type(*arrays_and_dtypes: Any) -> Any:
+        """Give the dtype that arrays, dtypes and Python numbers promote to."""
+        return xp.backend.result_type(*map(_dtype_of, arrays_and_dtypes))
+
+    return result_type
+
+
+@creation("isdtype")
+def _isdtype(xp: Any) -> Any:
+    def isdtype(dtype: Any, kind: Any) -> bool:
+        """Tell whether a dtype is of a kind."""
+        return bool(xp.backend.isdtype(_dtype_of(dtype), kind))
+
+    return isdtype
+
+
+@creation("broadcast_shapes")
 def _broadcast_shapes(xp: Any) -> Any:
-    return lambda *shapes: broadcast_shapes(*shapes)
+    return broadcast_shapes
+
+
+class _Info:
+    """What a library says of itself, less what the active transformations take away."""
+
+    def __init__(self, info: Any) -> None:
+        self._info = info
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._info, name)
+
+    def capabilities(self) -> dict[str, Any]:
+        """Tell whether masks, and shapes that depend on values, may be used."""
+        found: dict[str, Any] = self._info.capabilities()
+        return {**found, "boolean indexing": False, "data-dependent shapes": False} if shapes_are_fixed() else found
+
+
+@creation("__array_namespace_info__")
+def _namespace_info(xp: Any) -> Any:
+    return lambda: _Info(xp.backend.xp.__array_namespace_info__())
+
+
+# --- values -------------------------------------------------------------------------------------------------------------------------------
+def _constant(value: Any) -> Callable[[Any], Any]:
+    return lambda xp: value
+
+
+def _library_dtype(name: str) -> Callable[[Any], Any]:
+    return lambda xp: getattr(xp.backend.xp, name)
+
+
+for _name, _value in {"e": math.e, "inf": math.inf, "nan": math.nan, "newaxis": None, "pi": math.pi}.items():
+    CREATION[_name] = _constant(_value)
+for _name in (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float32", "float64", "complex64", "complex128"),
+):
+    CREATION[_name] = _library_dtype(_name)

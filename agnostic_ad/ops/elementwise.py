@@ -13,11 +13,12 @@ from typing import Any
 
 from agnostic_ad.families import composite, elementwise
 from agnostic_ad.namespaces import COMPLEX
-from agnostic_ad.samples import Domain, Operand, case
+from agnostic_ad.samples import HUGE, LINE, Domain, Operand, case
 
 _INF = math.inf
 _COMPARE: dict[str, Any] = {"result": "bool", "nin": 2}
-_NONZERO = (0.2, 3.0, True)
+_NONZERO = (0.2, 3.0, True, (1 / HUGE, HUGE))
+_RIGHT = (0.1, 4.0, False, (1 / HUGE, HUGE))
 
 
 def _safe_ratio(xp: Any, a: Any, b: Any) -> Any:
@@ -76,15 +77,15 @@ def _atan2(xp: Any, ct: Any, x: Any, other: Any) -> Any:
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------------------------------
-add = elementwise("add", 1, 1, operators=("__add__", "__radd__"), kinds="ifc")
-subtract = elementwise("subtract", 1, -1, operators=("__sub__", "__rsub__"), kinds="ifc")
-multiply = elementwise("multiply", "x2", "x1", operators=("__mul__", "__rmul__"), kinds="ifc")
+add = elementwise("add", 1, 1, operators=("__add__", "__radd__"), domain=LINE, kinds="ifc")
+subtract = elementwise("subtract", 1, -1, operators=("__sub__", "__rsub__"), domain=LINE, kinds="ifc")
+multiply = elementwise("multiply", "x2", "x1", operators=("__mul__", "__rmul__"), domain=LINE, kinds="ifc")
 divide = elementwise(
     "divide",
     lambda ct, x2: ct / x2,
     lambda ct, x2, y: -ct * y / x2,
     operators=("__truediv__", "__rtruediv__"),
-    domain=((-3.0, 3.0), (0.3, 3.0, True)),
+    domain=(LINE, (0.3, 3.0, True, (1 / HUGE, HUGE))),
 )
 pow = elementwise("pow", _pow_x1, _pow_x2, operators=("__pow__", "__rpow__"), domain=((0.2, 3.0), (-2.0, 2.0)), kinds="ifc")
 remainder = elementwise(
@@ -98,11 +99,11 @@ remainder = elementwise(
 floor_divide = elementwise(
     "floor_divide", None, None, operators=("__floordiv__", "__rfloordiv__"), domain=((0.2, 0.8), (1.0, 1.7)), kinds="if"
 )
-negative = elementwise("negative", -1, operators=("__neg__",), kinds="ifc")
+negative = elementwise("negative", -1, operators=("__neg__",), domain=LINE, kinds="ifc")
 positive = elementwise("positive", 1, operators=("__pos__",), kinds="ifc")
-reciprocal = elementwise("reciprocal", lambda y: -y * y, domain=(0.3, 3.0, True))
-square = elementwise("square", lambda x: x + x, kinds="ifc")
-sqrt = elementwise("sqrt", lambda ct, y: ct / (y + y), domain=(0.1, 4.0))
+reciprocal = elementwise("reciprocal", lambda y: -y * y, domain=(0.3, 3.0, True, (1 / HUGE, HUGE)))
+square = elementwise("square", lambda x: x + x, domain=LINE, kinds="ifc")
+sqrt = elementwise("sqrt", lambda ct, y: ct / (y + y), domain=_RIGHT)
 abs = elementwise(
     "abs",
     vjps=[lambda xp, ct, x: ct * xp.sign(x)],
@@ -132,10 +133,10 @@ nextafter = elementwise("nextafter", 1, None, kinds="f")
 # --- exponentials and logarithms ------------------------------------------------------------------------------------------------------------
 exp = elementwise("exp", lambda y: y)
 expm1 = elementwise("expm1", lambda xp, x: xp.exp(x))
-log = elementwise("log", lambda ct, x: ct / x, domain=(0.1, 4.0))
+log = elementwise("log", lambda ct, x: ct / x, domain=_RIGHT)
 log1p = elementwise("log1p", lambda ct, x: ct / (x + 1), domain=(-0.8, 4.0))
-log2 = elementwise("log2", lambda ct, x: ct / (x * math.log(2)), domain=(0.1, 4.0))
-log10 = elementwise("log10", lambda ct, x: ct / (x * math.log(10)), domain=(0.1, 4.0))
+log2 = elementwise("log2", lambda ct, x: ct / (x * math.log(2)), domain=_RIGHT)
+log10 = elementwise("log10", lambda ct, x: ct / (x * math.log(10)), domain=_RIGHT)
 logaddexp = elementwise("logaddexp", lambda xp, x1, y: xp.exp(x1 - y), lambda xp, x2, y: xp.exp(x2 - y), kinds="f")
 
 # --- trigonometry -----------------------------------------------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ cos = elementwise("cos", lambda xp, x: -xp.sin(x))
 tan = elementwise("tan", lambda ct, y: ct + ct * y * y, domain=(-1.2, 1.2))
 asin = elementwise("asin", lambda xp, ct, x: ct / _root_of_square(xp, x, -1), domain=(-0.9, 0.9))
 acos = elementwise("acos", lambda xp, ct, x: -ct / _root_of_square(xp, x, -1), domain=(-0.9, 0.9))
-atan = elementwise("atan", lambda ct, x: ct / (x * x + 1))
+atan = elementwise("atan", lambda ct, x: ct / (x * x + 1), domain=LINE)
 atan2 = elementwise(
     "atan2",
     lambda xp, ct, x1, x2: _atan2(xp, ct, x2, x1),
@@ -155,7 +156,7 @@ atan2 = elementwise(
 sinh = elementwise("sinh", lambda xp, x: xp.cosh(x))
 cosh = elementwise("cosh", lambda xp, x: xp.sinh(x))
 tanh = elementwise("tanh", lambda ct, y: ct - ct * y * y)
-asinh = elementwise("asinh", _asinh)
+asinh = elementwise("asinh", _asinh, domain=LINE)
 acosh = elementwise("acosh", lambda xp, ct, x: ct / _root_of_square(xp, x, 1), domain=(1.2, 4.0))
 atanh = elementwise("atanh", lambda xp, ct, x: ct / ((xp.ones_like(x) - x) * (xp.ones_like(x) + x)), domain=(-0.8, 0.8))
 
@@ -177,12 +178,14 @@ maximum = elementwise(
     "maximum",
     lambda xp, ct, x1, x2: _share(xp, ct, x1 > x2, x1 == x2),
     lambda xp, ct, x1, x2: _share(xp, ct, x2 > x1, x1 == x2),
+    domain=LINE,
     kinds="if",
 )
 minimum = elementwise(
     "minimum",
     lambda xp, ct, x1, x2: _share(xp, ct, x1 < x2, x1 == x2),
     lambda xp, ct, x1, x2: _share(xp, ct, x2 < x1, x1 == x2),
+    domain=LINE,
     kinds="if",
 )
 

@@ -14,7 +14,7 @@ from agnostic_ad.families import elementwise, normalize_axis, result_dtype
 from agnostic_ad.levels import device_of
 from agnostic_ad.namespaces import COMPLEX, ShapeDtype
 from agnostic_ad.op import ZERO, Op
-from agnostic_ad.samples import case, integers
+from agnostic_ad.samples import Free, case, integers
 
 
 def general(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -59,7 +59,7 @@ def _along(name: str, vjp: Callable[..., Any], jvp: Callable[..., Any]) -> Op:
         prepare=_axis_prepare(name.removeprefix("nn.")),
         batch=lambda xp, size, args, batched, params: op.at(xp)(args[0], axis=params["axis"] + 1),
         abstract=lambda xp, args, params: ShapeDtype(args[0].shape, args[0].dtype),
-        cases=[case((2, 3), kinds="f"), case((3, 2), kinds="f", axis=0), case((2, 3, 2), kinds="f", axis=1)],
+        cases=[case((2, 3), kinds="f", free=Free("same", {"axis": "axis"}, 1, False)), case((3, 2), kinds="f", axis=0), case((2, 3, 2), kinds="f", axis=1)],
     )
     return op
 

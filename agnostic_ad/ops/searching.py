@@ -25,22 +25,24 @@ argmax = reduction("argmax", signature=_ARG, result="index", single=True, kinds=
 argmin = reduction("argmin", signature=_ARG, result="index", single=True, kinds="if")
 
 
-def _counted_by_data(what: str) -> Any:
-    def refuse(*_: Any) -> Any:
-        raise UnsupportedError(
-            f"{what} gives an array whose shape depends on the data; inside vmap and graph capture shapes are fixed. "
-            "Use xp.where(condition, x, y), which keeps the shape."
-        )
+def counted_by_data(what: str, instead: str) -> UnsupportedError:
+    """Give the error for a function whose result has a shape that depends on values."""
+    return UnsupportedError(
+        f"{what} gives an array whose shape depends on the data; inside vmap and graph capture shapes are fixed. "
+        f"Use {instead}, which keeps the shape."
+    )
 
-    return refuse
+
+def _refuse_nonzero(*_: Any) -> Any:
+    raise counted_by_data("nonzero", "xp.where(condition, x, y)")
 
 
 nonzero = Op(
     "nonzero",
     "x, /",
     ["x"],
-    batch=_counted_by_data("nonzero"),
-    abstract=_counted_by_data("nonzero"),
+    batch=_refuse_nonzero,
+    abstract=_refuse_nonzero,
     cases=[case((2, 3), dynamic=True), case((3,), dynamic=True), case((0,), dynamic=True)],
 )
 searchsorted = Op(

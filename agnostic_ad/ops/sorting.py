@@ -7,11 +7,11 @@ from typing import Any
 from agnostic_ad.families import composite, normalize_axis
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
-from agnostic_ad.samples import case, strided
+from agnostic_ad.samples import Free, case, strided
 
 _SORT = "x, /, *, axis=-1, descending=False, stable=True"
 _CASES = [
-    case((2, 5), kinds="if"),
+    case((2, 5), kinds="if", free=Free("same", {"axis": "axis", "descending": (False, True), "stable": (True,)}, least=1)),
     case((4, 2), kinds="if", axis=0, descending=True),
     case((3,), kinds="f", stable=False),
     case((2, 0), kinds="f"),

@@ -12,7 +12,7 @@ from typing import Any
 from agnostic_ad.families import accumulator, composite, linear, normalize_axes, normalize_axis, reduction
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
-from agnostic_ad.samples import case, reduction_cases, strided
+from agnostic_ad.samples import LINE, Free, case, reduction_cases, strided
 
 _SUM = "x, /, *, axis=None, dtype=None, keepdims=False"
 _VAR = "x, /, *, axis=None, correction=0.0, keepdims=False"
@@ -30,12 +30,12 @@ def _ties(xp: Any, x: Any, y: Any, axis: tuple[int, ...]) -> Any:
 
 
 def _var_partial(xp: Any, x: Any, axis: tuple[int, ...], correction: Any, x_shape: tuple[Any, ...]) -> Any:
-    return (x - xp.mean(x, axis=axis, keepdims=True)) * (2 / (_count(x_shape, axis) - correction))
+    return (x - xp.mean(x, axis=axis, keepdims=True)) / ((_count(x_shape, axis) - correction) / 2)
 
 
 def _std_partial(xp: Any, x: Any, y: Any, axis: tuple[int, ...], correction: Any, x_shape: tuple[Any, ...]) -> Any:
     zero = y == 0
-    centred = (x - xp.mean(x, axis=axis, keepdims=True)) * (1 / (_count(x_shape, axis) - correction))
+    centred = (x - xp.mean(x, axis=axis, keepdims=True)) / (_count(x_shape, axis) - correction)
     return xp.where(zero, xp.zeros_like(centred), centred / xp.where(zero, xp.ones_like(y), y))
 
 
@@ -44,12 +44,13 @@ sum = reduction(
     1,
     signature=_SUM,
     result="sum",
+    domain=LINE,
     kinds="ifc",
     empty=True,
     cases=_WIDER,
     down="xp.sum(ct, axis=axis, dtype=dtype, keepdims=keepdims)",
 )
-mean = reduction("mean", lambda x_shape, axis: 1 / max_1(_count(x_shape, axis)), down="xp.mean(ct, axis=axis, keepdims=keepdims)")
+mean = reduction("mean", lambda ct, x_shape, axis: ct / max_1(_count(x_shape, axis)), down="xp.mean(ct, axis=axis, keepdims=keepdims)")
 max = reduction("max", _ties, kinds="if")
 min = reduction("min", _ties, kinds="if")
 var = reduction("var", _var_partial, signature=_VAR, kinds="f", cases=_CORRECTED)
@@ -64,7 +65,7 @@ def max_1(n: Any) -> Any:
     return n or 1
 
 
-@composite("prod", _SUM, ["x"], cases=[*reduction_cases((0.3, 2.0), "ifc"), *_WIDER])
+@composite("prod", _SUM, ["x"], cases=[*reduction_cases((0.3, 2.0), "ifc", params={"dtype": "dtype"}), *_WIDER])
 def prod(xp: Any, x: Any, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
     """Multiply along axes, as a balanced tree."""
     x = xp.astype(x, accumulator(xp.backend, x.dtype, dtype), copy=False)
@@ -113,7 +114,13 @@ def _scan_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
 _SCAN = "x, /, *, axis=None, dtype=None, include_initial=False"
 _SCANS = [
     case((4,), kinds="ifc"),
-    case((2, 3), kinds="ifc", axis=-1, include_initial=True),
+    case(
+        (2, 3),
+        kinds="ifc",
+        axis=-1,
+        include_initial=True,
+        free=Free("same", {"axis": "axis", "include_initial": (False, True), "dtype": "dtype"}, least=1),
+    ),
     case((3, 2), kinds="f", axis=0),
     case((0,), kinds="f", include_initial=True),
     case((2, 0), kinds="f", axis=1),
@@ -143,7 +150,7 @@ def cumulative_prod(xp: Any, x: Any, *, axis: Any = None, dtype: Any = None, inc
 
 
 _DIFFS = [
-    case((2, 4), None, None, kinds="ifc"),
+    case((2, 4), None, None, kinds="ifc", free=Free("same", {"axis": "axis", "n": (1, 2)}, least=1)),
     case((4, 2), None, None, kinds="f", axis=0, n=2),
     case((2, 3), (2, 1), (2, 2), kinds="fc"),
     case((3,), None, (1,), kinds="f", n=2),

@@ -1,0 +1,165 @@
+"""True derivatives, and how far from them a result may lie. No tolerance is set by hand: how much is to be granted is measured.
+
+*Fifty digits.* A call is computed with numbers of fifty digits (mparray, on mpmath) at both ends of a step of 1e-20: the difference has about
+twenty right digits, so what separates it from a library's derivative is that library's own rounding. Operands and tangents are then moved by
+one rounding each, and the derivative with them: that is the error which correct rounding may leave.
+
+*Extrapolation.* Where mparray is not installed or has no such function (``linalg.eig``), central differences in double precision with three
+steps, extrapolated twice (Richardson). The last correction is the estimate of what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from agnostic_ad.conformance.catalogue import Call
+from agnostic_ad.conformance.comparing import ROUNDINGS, Function, host
+from agnostic_ad.errors import MissingFunctionError
+from agnostic_ad.namespaces import backend_of
+
+__all__ = ["AVAILABLE", "Truth", "extrapolated", "nudged", "truth"]
+
+AVAILABLE = find_spec("mparray") is not None
+"""Whether there are fifty digits."""
+DIGITS = 80
+"""Of which the difference leaves fifty and more: it loses twenty, and as many again where numbers are very small."""
+STEP = 1e-20
+STEPS = (4e-3, 2e-3, 1e-3)
+"""Of the extrapolation. Their errors go down with the sixth power, to that of rounding at the last; where a kink lies between, they do not
+agree, and the estimate is large."""
+NUDGES = 4
+"""How often operands and tangents are moved: each time every element up or down by one rounding, by lot."""
+NOISE = 2.0**10
+"""How many roundings the values may be off that are extrapolated from: second derivatives and decompositions are long computations."""
+
+
+class Truth(NamedTuple):
+    """A derivative along tangents of each operand alone, and the error to be granted; lists hold one array a result.
+
+    Attributes
+    ----------
+    results, result_errors : list of ndarray
+        The results themselves.
+    values, errors : list of list of ndarray
+        For each operand that moves, the derivatives, and the absolute errors that rounding may leave, element by element.
+    """
+
+    results: list[Any]
+    result_errors: list[Any]
+    values: list[list[Any]]
+    errors: list[list[Any]]
+
+
+_KNOWN: dict[str, Truth | None] = {}
+
+
+def truth(f: Function) -> Truth:
+    """Give the derivatives of a function along its tangents of draw 0.
+
+    Fifty digits, unless the library gives another of several right results there (eigenvectors, which may be turned).
+    """
+    key = f"{f.call.key} {f.unit}"
+    if key not in _KNOWN:
+        _KNOWN[key] = _fifty_digits(f) if AVAILABLE else None
+    found = _KNOWN[key]
+    tangents = f.tangents(0)
+    if found is not None and all(_alike(host(y), r) for y, r in zip(f.value, found.results, strict=True)):
+        return found
+    pairs = [extrapolated(f, f.point, t, f.unit) for t in f.alone(tangents)]
+    results = [host(y) for y in f.value]
+    return Truth(results, [np.zeros(y.shape) for y in results], [v for v, _ in pairs], [e for _, e in pairs])
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= 1e-3 * np.max(np.abs(b), initial=0.0)))
+
+
+# --- fifty digits ---------------------------------------------------------------------------------------------------------------------------
+def _fifty_digits(f: Function) -> Truth | None:
+    if any(0 in x.shape for x in f.point):
+        return None
+    import mpmath
+
+    moving, rng = f.call.moving, np.random.default_rng(0)
+    operands = [_double(x) if i in f.call.arrays else x for i, x in enumerate(f.operands)]
+    tangents = [_double(t) for t in f.tangents(0)]
+    with mpmath.workdps(DIGITS):
+        try:
+            results, values = _derivatives(f.call, operands, tangents)
+            moved = []
+            for _ in range(NUDGES):
+                there = [nudged(rng, x, f.unit) if i in moving else x for i, x in enumerate(operands)]
+                moved.append(_derivatives(f.call, there, [nudged(rng, t, f.unit) for t in tangents]))
+        except MissingFunctionError:
+            return None
+        result_errors = [_granted(f, y, [m[k] for m, _ in moved]) for k, y in enumerate(results)]
+        errors = [
+            [_granted(f, y, [m[i][k] for _, m in moved]) + f.floor(_rounded(results[k])) for k, y in enumerate(ys)]
+            for i, ys in enumerate(values)
+        ]
+        return Truth([_rounded(y) for y in results], result_errors, [[_rounded(y) for y in ys] for ys in values], errors)
+
+
+def _granted(f: Function, y: Any, moved: Sequence[Any]) -> Any:
+    return f.grant(_rounded(y), [_rounded(m - y) for m in moved])
+
+
+def nudged(rng: np.random.Generator, x: Any, unit: float) -> Any:
+    """Move each number of an inexact NumPy array up or down by one rounding, by lot."""
+    return x * (1 + unit * rng.choice([-1.0, 1.0], x.shape))
+
+
+def _derivatives(call: Call, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
+    """Give the inexact results, and for each operand that moves their differences, in many digits."""
+    import mparray
+    import mpmath
+
+    step = mpmath.mpf(STEP)
+    many = [mparray.asarray(x) if i in call.arrays else x for i, x in enumerate(operands)]
+
+    def results(there: list[Any]) -> list[Any]:
+        y = call(there)
+        parts = y if isinstance(y, tuple | list) else [y]
+        return [part for part in parts if mparray.isdtype(part.dtype, ("real floating", "complex floating"))]
+
+    here, found = results(many), []
+    for i, t in zip(call.moving, tangents, strict=True):
+        there = list(many)
+        there[i] = many[i] + mparray.asarray(t) * step
+        found.append([(a - b) / step for a, b in zip(results(there), here, strict=True)])
+    return here, found
+
+
+def _rounded(x: Any) -> Any:
+    return backend_of(x).to_numpy(x).astype(np.complex128 if np.dtype(x.dtype).kind == "c" else np.float64)
+
+
+def _double(x: Any) -> Any:
+    x = host(x)
+    return x.astype({"f": np.float64, "c": np.complex128}.get(x.dtype.kind, x.dtype))
+
+
+# --- extrapolation --------------------------------------------------------------------------------------------------------------------------
+def extrapolated(f: Callable[..., Any], point: Sequence[Any], tangents: Sequence[Any], unit: float) -> tuple[list[Any], list[Any]]:
+    """Give the derivative of ``f`` along tangents, and the absolute error to be granted, on the host.
+
+    Ridders' scheme (Advances in Engineering Software 4, 1982), with two corrections.
+    """
+    slopes, size = [], None
+    for h in STEPS:
+        ahead, behind = ([host(y) for y in f(*(x + t * s for x, t in zip(point, tangents, strict=True)))] for s in (h, -h))
+        slopes.append([(a - b) / (2 * h) for a, b in zip(ahead, behind, strict=True)])
+        size = ahead
+    values, errors = [], []
+    assert size is not None
+    for coarse, middle, fine, y in zip(*slopes, size, strict=True):
+        first, second = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
+        value = (16 * second - first) / 15
+        noise = NOISE * unit * (np.max(np.abs(y), initial=0.0) / STEPS[-1] + np.abs(value))
+        values.append(value)
+        errors.append(ROUNDINGS * np.abs(value - second) + noise)
+    return values, errors
