@@ -23,7 +23,7 @@ class _Marked(type):
     register: WeakValueDictionary[int, Variable]
 
     def __instancecheck__(cls, x: Any) -> bool:
-        return cls.register.get(id(x)) is x
+        return x is not None and cls.register.get(id(x)) is x
 
     def mark(cls, v: Variable) -> Variable:
         """Make a Variable an instance."""
