@@ -47,6 +47,8 @@ def normalize_axes(axis: Any, ndim: int, what: str) -> tuple[int, ...]:
     """Give one axis, several, or all (None) as a tuple counted from the front."""
     if axis is None:
         return tuple(range(ndim))
+    if type(axis) is tuple and all([type(a) is int and 0 <= a < ndim for a in axis]) and len(set(axis)) == len(axis):
+        return axis  # as it is most often: it was normalized already
     if not isinstance(axis, tuple | list):
         return (normalize_axis(axis, ndim, what),)
     axes = tuple(normalize_axis(a, ndim, what) for a in axis)

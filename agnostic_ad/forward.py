@@ -57,7 +57,7 @@ class ForwardLevel(Level):
         return self.dual(y, _cast(t, y))
 
     def _sum_of_rules(self, op: Op, data: tuple[Any, ...], y: Any, tangents: tuple[Any, ...], params: dict[str, Any]) -> Any:
-        saved = op.save(op.jvp_saves, data, y)
+        saved = op.jvp_keep(data, y)
         total: Any = None
         for position, tangent in enumerate(tangents):
             if tangent is None:

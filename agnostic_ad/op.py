@@ -39,6 +39,8 @@ class Reverse:
         told the position.)
     saves : tuple of str
         What the rules name.
+    keep : callable
+        Gives it, from the operands of one call and the result.
     rules, conj_rules, seeded : tuple of Rule
         One an operand; the second for complex cotangents, the third for a cotangent that is known to be one.
     """
@@ -49,6 +51,7 @@ class Reverse:
         "arrays",
         "conj_rules",
         "elementwise",
+        "keep",
         "name",
         "params",
         "rules",
@@ -64,6 +67,7 @@ class Reverse:
         self.name, self.elementwise, self.variadic, self.accumulate = op.name, op.elementwise, op.variadic, op.accumulate
         self.arrays = tuple(op.arrays[i] for i in positions)
         self.saves = op.needs(chosen)
+        self.keep = op.keeper(self.saves)
         self.array_saves = None if op.variadic else tuple(i for i, n in enumerate(self.saves) if n == "y" or n in op.arrays)
         self.rules = tuple(compile_one(r, self.saves, op.params) for r in chosen)
         self.conj_rules = tuple(conj_rule(r, self.saves, op.params) for r in chosen) if op.derive else self.rules
@@ -104,6 +108,7 @@ class Op:
 
     __slots__ = (
         "_call",
+        "_computes",
         "_factory",
         "_reverse",
         "abstract",
@@ -115,6 +120,7 @@ class Op:
         "derive",
         "differentiable",
         "elementwise",
+        "jvp_keep",
         "jvp_saves",
         "jvps",
         "name",
@@ -167,6 +173,8 @@ class Op:
         self.vjps, self.derive, self.differentiable = tuple(vjps), derive, bool(vjps or jvps or pushforward)
         self._reverse: dict[tuple[int, ...], Reverse] = {}
         self.jvp_saves = self.needs(jvps)
+        self.jvp_keep = self.keeper(self.jvp_saves)
+        self._computes: dict[type, Callable[..., Any]] = {}
         compile_one = partial_rule if derive else compile_rule
         self.jvps = tuple(r if r is None or r is ZERO else compile_one(r, self.jvp_saves, self.params) for r in jvps)
         self._factory: Callable[..., Any] | None = None
@@ -216,21 +224,18 @@ class Op:
         named = {n for rule in rules if rule is not ZERO for n in _names(rule)}
         return tuple(n for n in known if n in named)
 
-    def save(self, names: tuple[str, ...], args: tuple[Any, ...], y: Any) -> tuple[Any, ...]:
-        """Give what the rules named, from the payloads of one call."""
+    def keeper(self, names: tuple[str, ...]) -> Callable[[tuple[Any, ...], Any], tuple[Any, ...]]:
+        """Give the function that takes what rules name from the operands of one call and the result."""
         kept = []
         for name in names:
+            array, _, what = name.rpartition("_") if name not in (*self.arrays, "y") else (name, "", "")
             if name == "y":
-                kept.append(y)
-            elif name in self.arrays:
-                kept.append(args if self.variadic else args[self.arrays.index(name)])
+                kept.append("y")
+            elif self.variadic:
+                kept.append(f"tuple({_FACTS[what].format('x')} for x in a)" if what else "a")
             else:
-                array, _, what = name.rpartition("_")
-                if self.variadic:
-                    kept.append(tuple(_fact(a, what) for a in args))
-                else:
-                    kept.append(_fact(args[self.arrays.index(array)], what))
-        return tuple(kept)
+                kept.append(_FACTS[what].format(f"a[{self.arrays.index(array)}]"))
+        return _generate(f"lambda a, y: ({''.join(f'{k}, ' for k in kept)})", device_of=device_of)
 
     def missing(self, kind: str, position: int, level: Level) -> MissingRuleError:
         """Give the error for an operand without a rule."""
@@ -257,6 +262,18 @@ class Op:
     def run(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute at the deepest level among the operands, which are prepared already."""
         return self.run_at(deepest(args), args, params)
+
+    def run_one(self, x: Any, params: dict[str, Any]) -> Any:
+        """Compute an operation of one operand, as `run` does; the common case, with the library's function looked up once."""
+        compute = self._computes.get(type(x))
+        if compute is None:
+            backend = None if isinstance(x, Array) else lookup(x)
+            if backend is None or self.variadic:
+                return self.run((x,), params)
+            given = [f"p[{p!r}]" for p in self.positional] + [f"{p}=p[{p!r}]" for p in self.params if p not in self.positional]
+            compute = self._computes[type(x)] = _generate(f"lambda x, p: f(x, {', '.join(given)})", f=self.at(backend))
+        y = compute(x, params)
+        return tuple(map(backend_of(x).array, y)) if isinstance(y, tuple | list) else y
 
     def run_at(self, level: Level | None, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute at ``level``; None for raw arrays."""
@@ -306,10 +323,7 @@ class _Like:
         self.device = x.device if isinstance(x, Array) else backend.device(x)
 
 
-def _fact(x: Any, what: str) -> Any:
-    if what == "shape":
-        return tuple(x.shape)
-    return x.dtype if what == "dtype" else device_of(x)
+_FACTS = {"": "{}", "shape": "tuple({}.shape)", "dtype": "{}.dtype", "device": "device_of({})"}
 
 
 def _by_name(name: str) -> Op:

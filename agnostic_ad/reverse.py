@@ -80,6 +80,8 @@ class ReverseLevel(Level):
 
     def apply(self, op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute on the payloads and record."""
+        if len(args) == 1 and type(args[0]) is Variable and args[0].level is self and not op.variadic:
+            return self._apply_one(op, args[0], params)
         nodes: list[Any] = []
         payloads: list[Any] = []
         tracked = False
@@ -116,9 +118,37 @@ class ReverseLevel(Level):
             if isinstance(a, Array):
                 self.nested = True
         operands = data if op.variadic else [data[i] for i in positions]
-        node = make_node(rules, parents, op.save(rules.saves, data, y), params, adaptation(rules, operands, first))
+        node = make_node(rules, parents, rules.keep(data, y), params, adaptation(rules, operands, first))
         if FAST.get() == ABOVE_ALL:
             watch(node, data, y)
+        return self.wrap(y, node)
+
+    def _apply_one(self, op: Op, x: Variable, params: dict[str, Any]) -> Any:
+        """Do the same for one operand, of this level."""
+        payload, parent = x.payload, x.node
+        y = op.run_one(payload, params)
+        if parent is None or not op.differentiable or self.depth <= QUIET.get():
+            return self.wrap(y, None)
+        first = y[0] if isinstance(y, tuple) else y
+        adapt = None
+        if first.dtype is not payload.dtype:
+            if not inexact(first):
+                return self.wrap(y, None)
+            if first.dtype in COMPLEX:
+                self.complex = True
+        rule = op.vjps[0] if op.vjps else None
+        if rule is None:
+            raise op.missing("derivative", 0, self)
+        if rule is ZERO:
+            return self.wrap(y, None)
+        if isinstance(payload, Array):
+            self.nested = True
+        rules = op.reverse((0,))
+        if first.dtype is not payload.dtype:
+            adapt = adaptation(rules, (payload,), first)
+        node = make_node(rules, parent, rules.keep((payload,), y), params, adapt)
+        if FAST.get() == ABOVE_ALL:
+            watch(node, (payload,), y)
         return self.wrap(y, node)
 
 
