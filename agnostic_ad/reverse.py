@@ -368,7 +368,7 @@ class Variable(Array):
             if self.requires_grad
             else ""
         )
-        return f"Variable({self.payload!r}{how})" if self.level is BASE else f"Variable({self.payload!r}, in {self.level.label})"
+        return f"Variable({self.data!r}{how})" if self.level is BASE else f"Variable({self.data!r}, in {self.level.label})"
 
     def __deepcopy__(self, memo: Any) -> Variable:
         if not self.is_leaf:
