@@ -33,10 +33,10 @@ endif
 one_thread = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 pytest     = $(one_thread) $(PY) -m pytest --timeout 900
 
-.PHONY: help demo test gpu gpu-tests bench docs lint types tests official format clean distclean
+.PHONY: help demo test gpu gpu-tests conformance certificates bench docs lint types tests official format clean distclean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(TRAIN_ENV)  ## make the environment, train a network on real images
 	@$(BIN)agnostic-ad train $(ARGS)
@@ -73,6 +73,12 @@ docs: $(TEST_ENV)  ## the site, in docs/_build/html; a warning is an error
 	@rm -rf docs/generated
 	@$(one_thread) $(PY) -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+conformance: $(TEST_ENV)  ## every operation of the table on one library: make conformance [NAMESPACE=torch] [ARGS="--level full"]
+	@$(one_thread) $(BIN)agnostic-ad conformance --namespace $(NAMESPACE) $(ARGS)
+
+certificates: $(TEST_ENV)  ## docs/certificates.md, from a run on every library that is installed
+	@$(one_thread) $(PY) -m agnostic_ad.conformance.certificates docs/certificates.md $(ARGS)
 
 bench: $(TEST_ENV)  ## benchmarks beside the peers
 	@$(one_thread) $(BIN)agnostic-ad bench $(ARGS)

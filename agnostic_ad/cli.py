@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from agnostic_ad.errors import AgnosticADError
 
-__all__ = ["main"]
+__all__ = ["count", "main", "positive", "seed"]
 
 NAMESPACES = {"numpy": "numpy", "torch": "torch", "jax": "jax.numpy", "cupy": "cupy", "array_api_strict": "array_api_strict"}
 EXTRAS = {"cupy": "cupy13", "array_api_strict": "test"}
@@ -71,10 +71,10 @@ def _parser() -> _Parser:
     train.add_argument("--dataset", choices=list(EPOCHS), default="digits", help="the images (default: digits, which need no network)")
     train.add_argument("--namespace", choices=list(NAMESPACES), default="numpy", help="the array library (default: numpy)")
     train.add_argument("--model", choices=["mlp", "cnn"], default="mlp", help="linear layers or convolutions (default: mlp)")
-    train.add_argument("--epochs", type=_count, help="passes over the images (default: 20 for digits, 3 for fashion-mnist)")
-    train.add_argument("--batch-size", type=_count, help="images at a time (default: 32 for digits, 128 for fashion-mnist)")
-    train.add_argument("--lr", type=_positive, default=1e-3, help="the step of Adam (default: 0.001)")
-    train.add_argument("--seed", type=_seed, default=0, help="of weights and order; the same on every library (default: 0)")
+    train.add_argument("--epochs", type=count, help="passes over the images (default: 20 for digits, 3 for fashion-mnist)")
+    train.add_argument("--batch-size", type=count, help="images at a time (default: 32 for digits, 128 for fashion-mnist)")
+    train.add_argument("--lr", type=positive, default=1e-3, help="the step of Adam (default: 0.001)")
+    train.add_argument("--seed", type=seed, default=0, help="of weights and order; the same on every library (default: 0)")
     train.add_argument("--device", help='such as "cpu" or "cuda:0" (default: the library\'s choice)')
     train.add_argument("--dtype", choices=["float32", "float64"], default="float32", help="of the parameters (default: float32)")
     train.add_argument("--out", type=Path, default=Path("out"), help="the folder for model.safetensors, loss.png, log.jsonl (default: out)")
@@ -96,9 +96,9 @@ def _number(kind: type, accepts: Any, what: str) -> Any:
     return parse
 
 
-_count = _number(int, lambda n: n > 0, "an integer of 1 or more")
-_seed = _number(int, lambda n: n >= 0, "an integer of 0 or more")
-_positive = _number(float, lambda x: 0 < x < float("inf"), "a number above 0")
+count = _number(int, lambda n: n > 0, "an integer of 1 or more")
+seed = _number(int, lambda n: n >= 0, "an integer of 0 or more")
+positive = _number(float, lambda x: 0 < x < float("inf"), "a number above 0")
 
 
 def _info(arguments: argparse.Namespace) -> int:

@@ -130,12 +130,9 @@ class ReverseLevel(Level):
         if parent is None or not op.differentiable or self.depth <= QUIET.get():
             return self.wrap(y, None)
         first = y[0] if isinstance(y, tuple) else y
-        adapt = None
-        if first.dtype is not payload.dtype:
-            if not inexact(first):
-                return self.wrap(y, None)
-            if first.dtype in COMPLEX:
-                self.complex = True
+        same = first.dtype is payload.dtype  # then it can be differentiated, as the operand can
+        if not (same or inexact(first)):
+            return self.wrap(y, None)
         rule = op.vjps[0] if op.vjps else None
         if rule is None:
             raise op.missing("derivative", 0, self)
@@ -143,9 +140,10 @@ class ReverseLevel(Level):
             return self.wrap(y, None)
         if isinstance(payload, Array):
             self.nested = True
+        if not same and first.dtype in COMPLEX:
+            self.complex = True
         rules = op.reverse((0,))
-        if first.dtype is not payload.dtype:
-            adapt = adaptation(rules, (payload,), first)
+        adapt = None if same else adaptation(rules, (payload,), first)
         node = make_node(rules, parent, rules.keep((payload,), y), params, adapt)
         if FAST.get() == ABOVE_ALL:
             watch(node, (payload,), y)

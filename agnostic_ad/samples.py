@@ -75,9 +75,10 @@ class Operand:
         with all slices along the first axis one and the same (and so of equal numbers).
     scale : float
         One of the domain's magnitudes.
-    structure : {"", "spread", "hermitian"}
+    structure : {"", "spread", "hermitian", "beyond"}
         Of matrices: with 4, 8, 12, ... added to the diagonal, so that eigenvalues and singular values are far from zero and from each other;
-        and Hermitian besides, and so positive definite. Directions to differentiate along are Hermitian, too.
+        and Hermitian besides, and so positive definite. Directions to differentiate along are Hermitian, too. "beyond": numbers above 1
+        are infinite, and those below -1 no numbers.
     """
 
     shape: tuple[int, ...]
@@ -204,13 +205,13 @@ def elementwise_cases(count: int, domain: Any, kinds: str, first: str = "") -> l
         numbers = [d.high / 2 if isinstance(d.high, float) else int(d.high) // 2 for d in domains]
         for kind in arithmetic:
             a, b = [max(1, int(n)) for n in numbers] if kind == "i" else numbers
-            cases += [Case(operands, {}, kind, free=Free()) for operands in ((Operand((3,), domains[0]), b), (a, Operand((3,), domains[1])))]
+            cases += [
+                Case(operands, {}, kind, free=Free()) for operands in ((Operand((3,), domains[0]), b), (a, Operand((3,), domains[1])))
+            ]
     return cases
 
 
-def reduction_cases(
-    domain: Any, kinds: str, single: bool = False, empty: bool = True, params: dict[str, Any] | None = None
-) -> list[Case]:
+def reduction_cases(domain: Any, kinds: str, single: bool = False, empty: bool = True, params: dict[str, Any] | None = None) -> list[Case]:
     """Give the cases of a reduction: every form of ``axis``, ``keepdims``, 0-d, empty, not contiguous.
 
     Parameters

@@ -129,7 +129,7 @@ PICK = Structural(
 )
 
 
-def make_node(op: Any, parents: tuple[Node | None, ...], saved: Any, params: Any, adapt: Any = None) -> Node:
+def make_node(op: Any, parents: Node | tuple[Node | None, ...], saved: Any, params: Any, adapt: Any = None) -> Node:
     """Make a node, numbered after all before it."""
     node = Node()
     node.number = next_number()

@@ -16,7 +16,7 @@ import numpy as np
 
 from agnostic_ad.backends import Backend
 from agnostic_ad.levels import Array
-from agnostic_ad.namespaces import backend_of, backend_of_namespace, lookup
+from agnostic_ad.namespaces import backend_of, lookup
 from agnostic_ad.op import TABLE, Op
 from agnostic_ad.ops.creation import CARRIES
 from agnostic_ad.samples import Case, Operand
@@ -116,20 +116,32 @@ class Call:
 
     def draw(self, backend: Backend, draw: int = 0, device: Any = None) -> list[Any]:
         """Give operands as raw arrays of a library: the same for the same ``draw``, on every library."""
+        return [
+            self._operand(x, o, backend, device) if isinstance(o, Operand) else x
+            for x, o in zip(self._numbers(draw), self.case.operands, strict=True)
+        ]
+
+    def _numbers(self, draw: int) -> list[Any]:
+        """Give operands on the host, in double precision and without layout."""
         rng = np.random.default_rng([zlib.crc32(str(self.case).encode()), draw])
-        return [self._operand(rng, o, backend, device) if isinstance(o, Operand) else o for o in self.case.operands]
+        found = []
+        for o in self.case.operands:
+            if isinstance(o, Operand):
+                kind = o.kind or self.kind
+                numbers = _structured(_numbers(rng, o, kind), o)
+                found.append(np.asarray(numbers if kind in "bi" else numbers * self.scale(o), dtype=DTYPES["double"][kind]))
+            else:
+                found.append(o)
+        return found
 
     def scale(self, operand: Operand) -> float:
         """Give the magnitude of an operand's numbers; those of narrower dtypes have fewer."""
         return operand.scale if self.precision == "double" or operand.scale == 1.0 else operand.scale**0.25
 
-    def _operand(self, rng: np.random.Generator, operand: Operand, backend: Backend, device: Any) -> Any:
-        kind = operand.kind or self.kind
-        numbers = _structured(_numbers(rng, operand, kind), operand)
-        host = np.asarray(numbers if kind in "bi" else numbers * self.scale(operand), dtype=DTYPES["double"][kind])
+    def _operand(self, host: Any, operand: Operand, backend: Backend, device: Any) -> Any:
         x = backend.from_numpy(_stored(host, operand), device)
         if self.precision != "double":
-            x = backend.astype(x, backend.dtype(DTYPES[self.precision][kind]))
+            x = backend.astype(x, backend.dtype(DTYPES[self.precision][operand.kind or self.kind]))
         return _viewed(backend, x, operand)
 
     def like(self, backend: Backend, x: Any, draw: int = 0, operand: Operand | None = None) -> Any:
@@ -146,7 +158,7 @@ class Call:
     def code(self, library: str) -> str:
         """Give the call as code to paste, with its operands' numbers."""
         lines, names = [], []
-        for i, (o, x) in enumerate(zip(self.case.operands, replace(self, precision="double").draw(backend_of_namespace(np)), strict=True)):
+        for i, (o, x) in enumerate(zip(self.case.operands, self._numbers(0), strict=True)):
             if isinstance(o, Operand):
                 names.append(f"x{i}")
                 view, dtype = _VIEWS.get(o.layout, "{x}"), DTYPES[self.precision][o.kind or self.kind]
@@ -210,7 +222,7 @@ def _stored(host: Any, operand: Operand) -> Any:
 
 def _viewed(backend: Backend, x: Any, operand: Operand) -> Any:
     if operand.layout == "repeated":
-        return backend.broadcast_to(x, operand.shape)
+        return backend.xp.broadcast_to(x, operand.shape)  # not the backend's own, which may copy
     if operand.layout == "strided":
         return x[..., ::2]
     if operand.layout == "reversed":
@@ -221,6 +233,8 @@ def _viewed(backend: Backend, x: Any, operand: Operand) -> Any:
 def _structured(x: Any, operand: Operand) -> Any:
     if not operand.structure:
         return x
+    if operand.structure == "beyond":
+        return np.where(np.real(x) > 1, np.inf, np.where(np.real(x) < -1, np.nan, x))
     rows, columns = operand.shape[-2:]
     x = x + np.eye(rows, columns) * (4.0 * np.arange(1, columns + 1))
     return _hermitian(x) if operand.structure == "hermitian" else x

@@ -13,10 +13,9 @@ from agnostic_ad.conformance.laws import LAWS, NARROW, LawBroken, Place
 from agnostic_ad.conformance.report import Row
 from agnostic_ad.conformance.strategies import drawn, smallest
 from agnostic_ad.errors import MissingFunctionError
-from agnostic_ad.namespaces import backend_of_namespace
 from agnostic_ad.op import TABLE
 
-__all__ = ["EXTENTS", "Extent", "check", "operations", "resolve", "sample"]
+__all__ = ["EXTENTS", "Extent", "check", "has", "hold", "operations", "resolve", "sample"]
 
 INNER = {"nn.pool_take": "nn.max_pool", "nn.pool_put": "nn.max_pool"}
 """Operations whose operands must fit each other: they are reached through the second derivatives of the one named."""
@@ -71,14 +70,15 @@ def sample(name: str, place: Place, extent: Extent, seed: int) -> dict[str, list
         chosen = stated[: extent.stated] + drawn(op, kind, extent.drawn, seed)
         found[chosen[0].dtype] = sorted(chosen, key=lambda call: call.size)
         for precision in ("single", "half", "brain"):
-            if kind in DTYPES[precision] and kind in "fc" and chosen[0].moving and _has(place, DTYPES[precision][kind]):
+            if kind in DTYPES[precision] and kind in "fc" and chosen[0].moving and has(place, DTYPES[precision][kind]):
                 spread = chosen[:: max(1, len(chosen) // extent.narrow)][: extent.narrow]
                 narrow = [Call(op, call.case, kind, precision) for call in spread]
                 found[narrow[0].dtype] = sorted(narrow, key=lambda call: call.size)
     return found
 
 
-def _has(place: Place, dtype: str) -> bool:
+def has(place: Place, dtype: str) -> bool:
+    """Tell whether a library has a dtype, by name."""
     try:
         return place.backend.dtype(dtype) is not None
     except (AttributeError, TypeError, LookupError, ValueError):
@@ -110,13 +110,19 @@ def check(name: str, place: Place, level: str = "quick", seed: int = 0) -> Itera
             if (law in NARROW) != (chosen[0].precision != "double"):
                 continue
             start = time.perf_counter()
-            status, cases, reason, example = _hold(law, chosen, place, seed)
+            status, cases, reason, example = hold(law, chosen, place, seed)
             if cases:
                 yield Row(name, law, dtype, device, status, cases, reason, example, time.perf_counter() - start)
 
 
-def _hold(law: str, chosen: list[Call], place: Place, seed: int) -> tuple[str, int, str, str]:
-    """Give status, number of calls, reason and example."""
+def hold(law: str, chosen: list[Call], place: Place, seed: int = 0) -> tuple[str, int, str, str]:
+    """Hold calls to one law.
+
+    Returns
+    -------
+    tuple
+        The status of a `Row`, the number of calls that the law had something to say about, the reason, and an example.
+    """
     cases = 0
     for call in chosen:
         status, reason = _verdict(law, call, place)

@@ -17,7 +17,7 @@ from agnostic_ad.namespaces import lookup
 
 __all__ = ["Function", "LawBroken", "Place", "close", "function", "host", "inner", "kept", "near", "parts", "sizes"]
 
-ROUNDINGS = 32.0
+ROUNDINGS = 64.0
 """How many times the largest effect of a rounding in the operands a result may be off: a rule is a handful of operations, each with its own."""
 TINIEST = 1e-100
 LONG = 2.0**19
@@ -83,7 +83,7 @@ def near(what: str, found: Sequence[Any], expected: Sequence[Any], errors: Seque
         if a.shape != np.shape(b):
             raise LawBroken(f"{name}: shape {a.shape}, expected {np.shape(b)}")
         with np.errstate(all="ignore"):
-            off = np.abs(a - b)
+            off = np.abs(a * 1 - b)  # of booleans, too
         if not np.all((off <= error) | (a == b) | (np.isnan(a) & np.isnan(b))):
             raise LawBroken(f"{name}:\n{a}\nexpected\n{b}\noff by\n{off}\nof which rounding explains\n{error}")
 
@@ -173,9 +173,12 @@ class Function:
         return 0.0 if self.call.op.elementwise else ROUNDINGS * self.unit * float(np.max(np.abs(y), initial=0.0))
 
     def floors(self, loss: bool = False) -> tuple[float, ...]:
-        """Give the same for the cotangent of each operand, or for the gradient of the `loss`."""
-        largest = [float(np.max(np.abs(host(y)), initial=0.0)) for y in self.value]
-        floor = max(self.floor(n * (1 + n) if loss else n) for n in largest)
+        """Give the same for the cotangent of each operand.
+
+        Or for Hessian times tangent of the `loss`, where elementwise operations may cancel, too: that of the square root's square is zero.
+        """
+        largest = max(float(np.max(np.abs(host(y)), initial=0.0)) for y in self.value)
+        floor = ROUNDINGS * self.unit * largest * (1 + largest) if loss else self.floor(largest)
         return tuple(floor / max(float(np.max(np.abs(host(x)), initial=0.0)), TINIEST) for x in self.point)
 
     def cotangents(self, draw: int) -> tuple[Any, ...]:
@@ -185,9 +188,7 @@ class Function:
     def tangents(self, draw: int) -> tuple[Any, ...]:
         """Give random directions at the point, of the structure and the magnitude that its operands have."""
         like, moving = self.call.like, self.call.moving
-        return tuple(
-            like(self.place.backend, self.operands[i], 10 * draw + n, self.call.case.operands[i]) for n, i in enumerate(moving)
-        )
+        return tuple(like(self.place.backend, self.operands[i], 10 * draw + n, self.call.case.operands[i]) for n, i in enumerate(moving))
 
     def alone(self, tangents: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Give tangents of each operand alone, with the others at rest."""

@@ -25,9 +25,9 @@ class Kink:
     op : str
         The operation.
     operands : tuple
-        Real numbers and nested lists of them.
+        Real numbers and nested lists of them; None for one that is not given.
     slopes : tuple
-        The cotangent of each operand; None where nothing is stated.
+        The cotangent of each operand.
     params : dict
         The static parameters. A function gives one where it is no plain value.
     ct : number or nested list, optional
@@ -79,6 +79,11 @@ _ROWS = [
     Kink("`sqrt`, `log`, `x ** 0.5`", "pow", (0.0, 0.5), (_INF, 0.0)),
     *(Kink(_JUMPS, name, ([0.0, 1.0],), ([0.0, 0.0],)) for name in ("floor", "ceil", "round", "trunc")),
     Kink(_JUMPS, "floor_divide", (4.0, 2.0), (0.0, 0.0)),
+    Kink("`special.xlogy(x, y)`, `special.xlog1py(x, y)`", "special.xlogy", (0.0, 0.0), (0.0, 0.0)),
+    Kink("`special.xlogy(x, y)`, `special.xlog1py(x, y)`", "special.xlog1py", (0.0, [-1.0, -2.0]), (0.0, [0.0, 0.0])),
+    Kink("`special.huber(delta, r)`", "special.huber", (1.0, [1.0, -1.0]), (0.0, [1.0, -1.0])),
+    Kink("`special.i0e`", "special.i0e", ([0.0],), ([0.0],)),
+    Kink("`special.logsumexp`", "special.logsumexp", ([-_INF, -_INF], None), ([0.0, 0.0], None)),
     Kink("`remainder`", "remainder", (4.0, 2.0), (1.0, -2.0)),
     Kink("`prod`, `cumulative_prod`", "prod", ([0.0, 2.0, 3.0],), ([6.0, 0.0, 0.0],)),
     Kink("`prod`, `cumulative_prod`", "cumulative_prod", ([0.0, 2.0, 3.0],), ([9.0, 0.0, 0.0],)),

@@ -21,12 +21,13 @@ from agnostic_ad.conformance.comparing import ROUNDINGS, Function, host
 from agnostic_ad.errors import MissingFunctionError
 from agnostic_ad.namespaces import backend_of
 
-__all__ = ["AVAILABLE", "Truth", "extrapolated", "nudged", "truth"]
+__all__ = ["AVAILABLE", "NUDGES", "Truth", "extrapolated", "fifty_digits", "nudged", "truth"]
 
 AVAILABLE = find_spec("mparray") is not None
 """Whether there are fifty digits."""
-DIGITS = 80
-"""Of which the difference leaves fifty and more: it loses twenty, and as many again where numbers are very small."""
+DIGITS, MORE = 80, 240
+"""How many are computed with, so that the difference leaves fifty: it loses twenty, and as many again where numbers are small. More, where large
+ones are among them: 120 are lost where the squares of 1e-30 and 1e30 are added."""
 STEP = 1e-20
 STEPS = (4e-3, 2e-3, 1e-3)
 """Of the extrapolation. Their errors go down with the sixth power, to that of rounding at the last; where a kink lies between, they do not
@@ -57,19 +58,28 @@ class Truth(NamedTuple):
 _KNOWN: dict[str, Truth | None] = {}
 
 
-def truth(f: Function) -> Truth:
-    """Give the derivatives of a function along its tangents of draw 0.
+def fifty_digits(f: Function) -> Truth | None:
+    """Give results and derivatives to fifty digits, along the tangents of draw 0.
 
-    Fifty digits, unless the library gives another of several right results there (eigenvectors, which may be turned).
+    Returns
+    -------
+    Truth or None
+        None where mparray is missing, or lacks a function; for arrays without elements; and where the library gives another of several right
+        results (eigenvectors, which may be turned).
     """
     key = f"{f.call.key} {f.unit}"
     if key not in _KNOWN:
-        _KNOWN[key] = _fifty_digits(f) if AVAILABLE else None
+        _KNOWN[key] = _computed(f) if AVAILABLE else None
     found = _KNOWN[key]
-    tangents = f.tangents(0)
-    if found is not None and all(_alike(host(y), r) for y, r in zip(f.value, found.results, strict=True)):
+    return found if found is not None and all(_alike(host(y), r) for y, r in zip(f.value, found.results, strict=True)) else None
+
+
+def truth(f: Function) -> Truth:
+    """Give the derivatives of a function along its tangents of draw 0: to fifty digits, or by extrapolation."""
+    found = fifty_digits(f)
+    if found is not None:
         return found
-    pairs = [extrapolated(f, f.point, t, f.unit) for t in f.alone(tangents)]
+    pairs = [extrapolated(f, f.point, t, f.unit) for t in f.alone(f.tangents(0))]
     results = [host(y) for y in f.value]
     return Truth(results, [np.zeros(y.shape) for y in results], [v for v, _ in pairs], [e for _, e in pairs])
 
@@ -79,7 +89,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 # --- fifty digits ---------------------------------------------------------------------------------------------------------------------------
-def _fifty_digits(f: Function) -> Truth | None:
+def _computed(f: Function) -> Truth | None:
     if any(0 in x.shape for x in f.point):
         return None
     import mpmath
@@ -87,7 +97,8 @@ def _fifty_digits(f: Function) -> Truth | None:
     moving, rng = f.call.moving, np.random.default_rng(0)
     operands = [_double(x) if i in f.call.arrays else x for i, x in enumerate(f.operands)]
     tangents = [_double(t) for t in f.tangents(0)]
-    with mpmath.workdps(DIGITS):
+    large = any(f.call.case.operands[i].scale > 1.0 for i in moving)
+    with mpmath.workdps(MORE if large else DIGITS):
         try:
             results, values = _derivatives(f.call, operands, tangents)
             moved = []
@@ -109,7 +120,9 @@ def _granted(f: Function, y: Any, moved: Sequence[Any]) -> Any:
 
 
 def nudged(rng: np.random.Generator, x: Any, unit: float) -> Any:
-    """Move each number of an inexact NumPy array up or down by one rounding, by lot."""
+    """Move each number of an inexact NumPy array up or down by one rounding, by lot; real and imaginary parts each their own way."""
+    if np.iscomplexobj(x):
+        return nudged(rng, np.real(x), unit) + 1j * nudged(rng, np.imag(x), unit)
     return x * (1 + unit * rng.choice([-1.0, 1.0], x.shape))
 
 

@@ -8,11 +8,12 @@ import platform
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-__all__ = ["BAD", "STATUSES", "Report", "Row", "versions"]
+__all__ = ["BAD", "STATUSES", "Report", "Row", "number", "versions"]
 
 STATUSES = ("passed", "deviation", "failed", "error", "missing", "hang", "stale")
 """All that a row can say, from good to bad."""
@@ -60,9 +61,11 @@ class Row:
 
     @property
     def headline(self) -> str:
-        """The reason in one line: the last one of a traceback, else the first."""
+        """The reason in one line: the last one of a traceback, else the first, with what follows its colon."""
         lines = self.reason.strip().splitlines() or [""]
-        return lines[-1] if lines[0].startswith("Traceback") else lines[0]
+        if lines[0].startswith("Traceback"):
+            return lines[-1]
+        return " ".join(self.reason.split()) if lines[0].endswith(":") else lines[0]
 
 
 @dataclass
@@ -168,8 +171,8 @@ class Report:
             found.text = _legal(f"{row.reason}\n\n{row.example}".strip())
             if kind != "skipped":
                 found.set("type", row.status)
-        for name, number in totals.items():
-            suite.set(name, str(number))
+        for name, total in totals.items():
+            suite.set(name, str(total))
         root = ElementTree.Element("testsuites")
         root.append(suite)
         ElementTree.indent(root)
@@ -179,9 +182,9 @@ class Report:
         """Give what shields.io's endpoint badges take."""
         known = self.counts().get("deviation", 0)
         passed = self.counts().get("passed", 0)
-        message = f"{passed:,} checks" if self.ok else f"{len(self.failures):,} of {len(self.rows):,} checks fail"
+        message = number(passed, "check") if self.ok else f"{len(self.failures):,} of {len(self.rows):,} checks fail"
         if self.ok and known:
-            message += f", {known} known deviations"
+            message += f", {number(known, 'known deviation')}"
         color = "critical" if not self.ok else "green" if known else "brightgreen"
         return {"schemaVersion": 1, "label": f"agnostic_ad on {self.namespace}", "message": message, "color": color}
 
@@ -192,14 +195,34 @@ class Report:
         return f"![{badge['label']}: {badge['message']}](https://img.shields.io/badge/{label}-{message}-{badge['color']})"
 
 
+def number(count: int, what: str) -> str:
+    """Give a number with what is counted: "1 check", "2,000 checks"."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def _legal(text: str) -> str:
     """Take out what XML 1.0 cannot hold."""
     return re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\N{REPLACEMENT CHARACTER}", text)
 
 
 def versions(backend: Any) -> dict[str, str]:
-    """Give the versions that a certificate names."""
+    """Give the versions that a certificate names; the library's own comes last but for the platform."""
+    import numpy as np
+
     import agnostic_ad as ad
 
-    found = {"python": platform.python_version(), "agnostic_ad": ad.__version__, "numpy": __import__("numpy").__version__}
-    return {**found, backend.name: backend.version(), "platform": platform.platform()}
+    found = {
+        "python": platform.python_version(),
+        "agnostic_ad": ad.__version__,
+        "hypothesis": _version("hypothesis"),
+        "mparray": _version("mparray"),
+    }
+    return {**found, "numpy": np.__version__, backend.name: backend.version(), "platform": platform.platform()}
+
+
+def _version(package: str) -> str:
+    """Give the version of what the suite draws and computes with; without it, less is checked."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

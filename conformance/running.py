@@ -14,18 +14,19 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from agnostic_ad.conformance import deviations
+from agnostic_ad.conformance import deviations, networks
 from agnostic_ad.conformance.checking import check, operations, resolve
 from agnostic_ad.conformance.laws import LAWS, Place
 from agnostic_ad.conformance.report import Report, Row, versions
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.namespaces import backend_of_namespace
 
-__all__ = ["LEVELS", "Task", "UnknownNameError", "Workers", "chosen", "run"]
+__all__ = ["LEVELS", "Task", "UnknownNameError", "Workers", "chosen", "held", "laws", "run", "subjects"]
 
 LEVELS = ("quick", "full")
 START = 120.0
@@ -54,16 +55,16 @@ def run(
     allow_missing: bool = False,
     progress: Callable[[str, int, int, Sequence[Row]], None] | None = None,
 ) -> Report:
-    """Check every operation of the table on a library.
+    """Check every operation of the table on a library, and every layer, loss and optimizer.
 
     Parameters
     ----------
     namespace : str
         What to import: a module that follows the Array API standard, or ``module:attribute``.
     ops : iterable of str, optional
-        Only these operations.
+        Only these: names of `subjects`.
     level : {"quick", "full"}
-        How many calls of each.
+        How many calls of each; "full" trains networks, too.
     seed : int
         Of all numbers; the same seed gives the same verdict.
     device : str, optional
@@ -100,12 +101,11 @@ def run(
     >>> report.ok
     True
     """
-    names, begin = chosen(ops), time.perf_counter()
-    task = Task(namespace, nearest(level, LEVELS, "level"), seed, device, setup, str(known or ""))
+    names, begin = chosen(ops, nearest(level, LEVELS, "level")), time.perf_counter()
+    task = Task(namespace, level, seed, device, setup, str(known or ""))
     report = Report(namespace, level, seed, device or "", setup, allow_missing)
-    if known:
-        task.excused("")
-    with Workers(task, min(os.cpu_count() or 1 if jobs is None else jobs, len(names)), time_limit) as workers:
+    excused = task.excused()
+    with Workers(task, excused, min(os.cpu_count() or 1 if jobs is None else jobs, len(names)), time_limit) as workers:
         facts = workers.facts()
         if isinstance(facts, Row):
             report.rows.append(facts)
@@ -130,9 +130,27 @@ def nearest(name: str, known: Sequence[str], what: str) -> str:
     raise UnknownNameError(f"unknown {what} {name!r}. {hint}")
 
 
-def chosen(ops: Iterable[str] | None) -> list[str]:
-    """Give the operations that were asked for, each once: by default all of the table."""
-    known = operations()
+def subjects(level: str = "full") -> list[str]:
+    """Give the names of all that is checked: the operations of the table, then layers, losses, optimizers and trainings."""
+    return [*operations(), *networks.names(level)]
+
+
+def laws() -> dict[str, str]:
+    """Give all laws by name, with what they say."""
+    return {name: " ".join((law.__doc__ or "").split()) for name, law in LAWS.items()} | {
+        name: law.text for name, law in networks.LAWS.items()
+    }
+
+
+def held(report: Report) -> list[str]:
+    """Give the names of the laws that a report speaks of, in their order."""
+    found = {row.law for row in report.rows if row.law}
+    return [*(name for name in laws() if name in found), *sorted(found - laws().keys())]
+
+
+def chosen(ops: Iterable[str] | None, level: str = "full") -> list[str]:
+    """Give the names that were asked for, each once: by default all of the level."""
+    known = subjects(level)
     return known if ops is None else [nearest(name, known, "operation") for name in dict.fromkeys(ops)]
 
 
@@ -147,8 +165,9 @@ class Task:
     setup: str = ""
     known: str = ""
 
+    @cached_property
     def place(self) -> Place:
-        """Import the library, and find the device."""
+        """The library, imported, and the device."""
         if self.setup:
             exec(self.setup, {})
         backend = backend_of_namespace(resolve(self.namespace))
@@ -157,37 +176,43 @@ class Task:
     def facts(self) -> dict[str, Any] | Row:
         """Give versions and the device; a row where the library cannot be used."""
         try:
-            place = self.place()
+            place = self.place
             x = place.backend.asarray([0.5, 1.5], dtype=place.backend.float64, device=place.device)
             if not str(x.dtype).endswith("float64"):
                 raise UnsupportedError(f"it gives {x.dtype} for float64. For jax, set JAX_ENABLE_X64=1.")
-            return {"library": place.backend.name, "versions": versions(place.backend), "device": str(place.backend.device(x))}
+            return {"versions": versions(place.backend), "device": str(place.backend.device(x))}
         except Exception as error:
             reason = f"{self.namespace} cannot be used: {type(error).__name__}: {error}"
             return Row("", "", "", self.device or "", "error", reason=reason)
 
-    def excused(self, library: str) -> list[deviations.Deviation]:
+    @property
+    def library(self) -> str:
+        """The top-level module."""
+        return self.namespace.partition(":")[0].partition(".")[0]
+
+    def excused(self) -> list[deviations.Deviation]:
         """Give the known deviations of the library."""
-        entries = [*deviations.known(library), *(deviations.read(Path(self.known)) if self.known else [])]
-        wrong = deviations.unknown(entries, operations(), list(LAWS))
+        entries = [*deviations.known(self.library), *(deviations.read(Path(self.known)) if self.known else [])]
+        wrong = deviations.unknown(entries, subjects(), list(laws()))
         if wrong:
             raise deviations.DeviationsError(wrong)
         return entries
 
-    def rows(self, name: str, place: Place) -> Iterator[Row]:
+    def rows(self, name: str) -> Iterator[Row]:
         """Give the rows of one operation as they are found; whatever it raises is one of them."""
         try:
-            for row in check(name, place, self.level, self.seed):
-                yield replace(row, example=self._to_paste(row.example, place)) if row.example else row
+            checking = networks.check if name in networks.names("full") else check
+            for row in checking(name, self.place, self.level, self.seed):
+                yield replace(row, example=self._to_paste(row.example)) if row.example else row
         except Exception:
             yield Row(name, "", "", self.device or "", "error", reason=traceback.format_exc(limit=-4))
 
-    def _to_paste(self, example: str, place: Place) -> str:
+    def _to_paste(self, example: str) -> str:
         """Import what was checked, by the name that it was given."""
         module, _, attribute = self.namespace.partition(":")
         line = f"import {module} as xp" if not attribute else f"import {module}\nxp = {module}.{attribute}"
         ready = [self.setup] if self.setup else []
-        return "\n".join([*ready, example.replace(f"import {place.backend.name} as xp", line)])
+        return "\n".join([*ready, example.replace(f"import {self.place.backend.name} as xp", line)])
 
 
 # --- workers ------------------------------------------------------------------------------------------------------------------------------
@@ -198,14 +223,16 @@ class Workers:
     ----------
     task : Task
         What is the same for all operations.
+    excused : sequence of Deviation
+        What is known not to hold.
     jobs : int
         How many processes; 0 for none, and all is computed here.
     time_limit : float
         Seconds that a process may take from one row to the next.
     """
 
-    def __init__(self, task: Task, jobs: int, time_limit: float) -> None:
-        self.task, self.jobs, self.limit = task, jobs, time_limit
+    def __init__(self, task: Task, excused: Sequence[deviations.Deviation], jobs: int, time_limit: float) -> None:
+        self.task, self.excused, self.jobs, self.limit = task, excused, jobs, time_limit
         self._all: list[_Worker] = []
         self._facts: dict[str, Any] | Row | None = None
 
@@ -228,14 +255,8 @@ class Workers:
         if isinstance(facts, Row):
             yield from ((name, [replace(facts, op=name)]) for name in names)
             return
-        known = self.task.excused(facts["library"])
-        for name, rows in self._spread(names) if self.jobs else self._here(names):
-            yield name, deviations.excuse(rows, known, self.task.level)
-
-    def _here(self, names: Sequence[str]) -> Iterator[tuple[str, list[Row]]]:
-        place = self.task.place()
-        for name in names:
-            yield name, list(self.task.rows(name, place))
+        for name, rows in self._spread(names) if self.jobs else ((name, list(self.task.rows(name))) for name in names):
+            yield name, deviations.excuse(rows, self.excused, self.task.level)
 
     def _first(self) -> _Worker:
         worker = self._worker(0)
@@ -274,7 +295,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, there = context.Pipe()
         self.process = context.Process(target=_work, args=(task, there), daemon=True)
-        with _surroundings(task.namespace):
+        with _surroundings(task.library):
             self.process.start()
         there.close()
         self.limit, self.deadline = limit, time.monotonic() + START
@@ -344,17 +365,16 @@ def _work(task: Task, pipe: Connection) -> None:
         pipe.send(None)
         return
     with suppress(EOFError):
-        place = task.place()
         while True:
-            for row in task.rows(pipe.recv(), place):
+            for row in task.rows(pipe.recv()):
                 pipe.send(row)
             pipe.send(None)
 
 
 @contextmanager
-def _surroundings(namespace: str) -> Iterator[None]:
+def _surroundings(library: str) -> Iterator[None]:
     """Let a process start with what the library needs in its environment, and without running the caller's script again."""
-    wanted = {**ENVIRONMENT[""], **ENVIRONMENT.get(namespace.partition(":")[0].partition(".")[0], {})}
+    wanted = {**ENVIRONMENT[""], **ENVIRONMENT.get(library, {})}
     new = {name: value for name, value in wanted.items() if name not in os.environ}
     main = sys.modules["__main__"]
     os.environ.update(new)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agnostic_ad import nn
-from agnostic_ad.samples import Operand, integers, strided
+from agnostic_ad.samples import Domain, Operand, integers, strided
 
 __all__ = ["LAYERS", "OPTIMIZERS", "Sample", "sample", "samples", "subjects"]
 
@@ -72,8 +72,8 @@ LAYERS = (
 
 SHAPES = ((3, 4), (5,), ())
 """Of the parameters that optimizers change."""
-SETTINGS = ({}, {"maximize": True, "weight_decay": 0.1})
-"""What every optimizer is made with, as far as it takes it."""
+SETTINGS = {"lr": 0.1, "maximize": True, "weight_decay": 0.1}
+"""What every optimizer with a formula is made with, besides its defaults, as far as it takes it."""
 OPTIMIZERS = (
     sample("nn.optim.SGD(params, lr=0.05, momentum=0.9, nesterov=True)", *SHAPES),
     sample("nn.optim.SGD(params, lr=0.05, momentum=0.9, dampening=0.3)", *SHAPES),
@@ -81,7 +81,7 @@ OPTIMIZERS = (
     sample("nn.optim.AdamW(params, lr=0.05, amsgrad=True)", *SHAPES),
     sample("nn.optim.RMSprop(params, lr=0.05, momentum=0.9, centered=True)", *SHAPES),
     sample("nn.optim.Muon(params, lr=0.05)", (3, 4), (5, 2)),
-    sample("nn.optim.LBFGS(params, lr=0.5, max_iter=2)", *SHAPES),
+    sample("nn.optim.LBFGS(params, lr=0.02, max_iter=2)", *SHAPES),
     sample("nn.optim.LBFGS(params, max_iter=2, line_search_fn='strong_wolfe')", *SHAPES),
     sample("nn.optim.MultiSteps(nn.optim.SGD(params, lr=0.05), every=2)", *SHAPES),
     sample("nn.optim.ApplyIfFinite(nn.optim.Adam(params), max_consecutive_errors=2)", *SHAPES),
@@ -91,23 +91,25 @@ OPTIMIZERS = (
 
 def subjects() -> dict[str, type]:
     """Give the public layers, losses and optimizers, by the names that samples have."""
-    found = {f"nn.{name}": getattr(nn, name) for name in nn.__all__} | {f"optim.{name}": getattr(nn.optim, name) for name in nn.optim.__all__}
+    found = {f"nn.{name}": getattr(nn, name) for name in nn.__all__} | {
+        f"optim.{name}": getattr(nn.optim, name) for name in nn.optim.__all__
+    }
     bases = (nn.Module, nn.optim.Optimizer)
     return {name: cls for name, cls in found.items() if isinstance(cls, type) and cls not in bases and issubclass(cls, bases)}
 
 
 def samples(name: str) -> list[Sample]:
-    """Give the samples of a class; none where it brings none.
+    """Give the samples of a class: those that are stated, and those that every optimizer with a formula has; none where there are none.
 
     Examples
     --------
     >>> from agnostic_ad.nn.samples import samples
     >>> [each.code for each in samples("optim.Lion")]
-    ['nn.optim.Lion(params)', 'nn.optim.Lion(params, weight_decay=0.1)']
+    ['nn.optim.Lion(params)', 'nn.optim.Lion(params, lr=0.1, maximize=True, weight_decay=0.1)']
     """
-    stated = [each for each in (*LAYERS, *OPTIMIZERS) if each.name == name]
-    cls = subjects()[name]
-    taken = inspect.signature(cls).parameters
-    if not issubclass(cls, nn.optim.Optimizer) or stated[0:] and _special(taken):
+    stated, cls = [each for each in (*LAYERS, *OPTIMIZERS) if each.name == name], subjects()[name]
+    if not issubclass(cls, nn.optim.Optimizer) or cls.formula is None:
         return stated
-    return stated
+    shapes, taken = stated[0].operands if stated else SHAPES, inspect.signature(cls).parameters
+    further = "".join(f", {key}={value!r}" for key, value in SETTINGS.items() if key in taken)
+    return [*(sample(f"nn.{name}(params{each})", *shapes) for each in dict.fromkeys(("", further))), *stated]

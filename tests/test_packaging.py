@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import support
 
-PUBLISHED = [*support.FOLDERS.values(), "pyproject.toml", "setup.py", "README.md", "LICENSE"]
+PUBLISHED = [*support.FOLDERS.values(), "_agnostic_ad_pytest.py", "pyproject.toml", "setup.py", "README.md", "LICENSE"]
 
 
 def test_every_folder_with_modules_is_a_package() -> None:
@@ -42,12 +42,15 @@ def test_the_wheel_holds_every_module_and_works(tmp_path: Path) -> None:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
         archive.extractall(tmp_path / "site")
 
-    expected = set()
+    expected = {"_agnostic_ad_pytest.py"}  # what pytest loads of us in every run
     for name, path in support.modules().items():
         expected.add(name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py"))
     assert {name for name in inside if name.endswith(".py")} == expected
     assert "agnostic_ad/py.typed" in inside
-    assert {name.partition("/")[0] for name in inside} == {"agnostic_ad"}, "a generic name would land in site-packages"
+    assert "agnostic_ad/conformance/page.html" in inside
+    assert {name.partition("/")[0] for name in inside} == {"agnostic_ad", "_agnostic_ad_pytest.py"}, (
+        "a generic name would land in site-packages"
+    )
 
     code = "import agnostic_ad.nn, agnostic_ad.conformance as c; print(agnostic_ad.__file__, agnostic_ad.nn.__file__, c.__file__)"
     ran = subprocess.run(

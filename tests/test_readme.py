@@ -88,6 +88,31 @@ def assignment(lib: Lib) -> None:
     _same(lib, ad.grad(f)(lib.asarray(X)), [0.0, 3.0, 7.0])
 
 
+MATRIX = np.asarray([[2.0, 0.5], [0.5, 1.0]])
+
+
+def linear_algebra(lib: Lib) -> None:
+    inverse = np.linalg.inv(MATRIX)
+    _same(lib, ad.grad(lambda a: ad.namespace(a).linalg.slogdet(a).logabsdet)(lib.asarray(MATRIX)), inverse.T)
+    _same(lib, ad.grad(lambda a: ad.namespace(a).sum(ad.namespace(a).linalg.eigvalsh(a)))(lib.asarray(MATRIX)), np.eye(2))
+    _same(lib, ad.grad(lambda a: ad.namespace(a).linalg.svdvals(a)[0])(lib.asarray(np.diag([1.0, 3.0]))), np.diag([0.0, 1.0]))
+
+
+def fourier(lib: Lib) -> None:
+    def power(x: Any) -> Any:
+        xp = ad.namespace(x)
+        return xp.sum(xp.square(xp.abs(xp.fft.fft(xp.astype(x, xp.complex128)))))
+
+    _same(lib, ad.grad(power)(lib.asarray(X)), 2 * X.size * X)
+
+
+def special(lib: Lib) -> None:
+    slope = 2 / np.sqrt(np.pi) * np.exp(-(X**2))
+    _same(lib, ad.grad(lambda x: ad.namespace(x).sum(ad.namespace(x).special.erf(x)))(lib.asarray(X)), slope)
+    weights = np.exp(X) / np.exp(X).sum()
+    _same(lib, ad.grad(lambda x: ad.namespace(x).special.logsumexp(x))(lib.asarray(X)), weights)
+
+
 def training(lib: Lib) -> None:
     from agnostic_ad import nn
 
@@ -127,6 +152,9 @@ ROWS: dict[str, Callable[[Lib], None]] = {
     "gradients through `x[indices]`, `take`": indexing,
     "gradients through `x[mask]`": masks,
     "gradients through `x[i] = v`, `x[i] *= v`": assignment,
+    "`linalg`": linear_algebra,
+    "`fft`": fourier,
+    "`special`, SciPy's names": special,
     "`nn`: a training step": training,
     "`nn`: convolution, pooling": convolution,
 }

@@ -93,7 +93,7 @@ remainder = elementwise(
     1,
     lambda xp, x1, x2: -xp.floor(x1 / x2),
     operators=("__mod__", "__rmod__"),
-    domain=((0.2, 0.8), (1.0, 1.7)),
+    domain=((6.4, 6.8), (2.0, 2.1)),  # quotients away from integers, and from zero: the derivative with respect to x2 is one
     kinds="if",
 )
 floor_divide = elementwise(
@@ -238,6 +238,10 @@ bitwise_xor = elementwise("bitwise_xor", nin=2, operators=("__xor__", "__rxor__"
 bitwise_invert = elementwise("bitwise_invert", operators=("__invert__",), kinds="bi")
 bitwise_left_shift = elementwise("bitwise_left_shift", nin=2, operators=("__lshift__", "__rlshift__"), domain=(0, 7), kinds="i")
 bitwise_right_shift = elementwise("bitwise_right_shift", nin=2, operators=("__rshift__", "__rrshift__"), domain=(0, 7), kinds="i")
+
+pow.cases = [*pow.cases, *(case(Operand((3,), Domain(0.2, 3.0)), n, kinds="fc") for n in (2, 3, 0, 0.5))]
+for _op in (isfinite, isinf, isnan):
+    _op.cases = [*_op.cases, case(Operand((2, 3), structure="beyond"), kinds="f")]
 
 # --- beyond the standard ----------------------------------------------------------------------------------------------------------------------------
 stop_gradient = elementwise("stop_gradient", None)

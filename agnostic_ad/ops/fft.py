@@ -137,7 +137,9 @@ def _irfft_transpose(xp: Any, ct: Any, x_shape: tuple[Any, ...], x_dtype: Any, n
 def _ones(kinds: str) -> list[Any]:
     """Give cases of a transform along one axis: even and odd, cropped and filled up, every normalisation, empty, not contiguous."""
     return [
-        case((2, 4), kinds=kinds, free=Free("same", {"axis": "axis", "n": (3, 1, 4, 5), "norm": ("backward", "ortho", "forward")}, 1, False)),
+        case(
+            (2, 4), kinds=kinds, free=Free("same", {"axis": "axis", "n": (3, 1, 4, 5), "norm": ("backward", "ortho", "forward")}, 1, False)
+        ),
         case((5, 2), kinds=kinds, axis=0, norm="ortho"),
         case((2, 4, 3), kinds=kinds, axis=-2, n=7, norm="forward"),
         case((6,), kinds=kinds, n=3),
@@ -203,7 +205,7 @@ def _shifted(name: str, doc: str, back: bool) -> Op:
     shift.__doc__ = doc
     forms: list[tuple[Any, dict[str, Any]]] = [((4,), {}), ((2, 3), {}), ((2, 5), {"axes": -1}), ((3, 4, 2), {"axes": (0, -2)})]
     forms += [((0, 2), {"axes": 0}), (strided((3,)), {})]
-    cases = [case(operand, kinds="fc", free=Free("same", {"axes": "axes?"}, least=1), **params) for operand, params in forms]
+    cases = [case(operand, kinds="fc", free=Free("same", {"axes": "axis?"}, least=1), **params) for operand, params in forms]
     return composite(f"fft.{name}", "x, /, *, axes=None", ["x"], cases=cases)(shift)
 
 

@@ -171,7 +171,11 @@ def chdtrc(xp: Any, v: Any, x: Any) -> Any:
 
 
 _F: dict[str, Any] = {
-    "cases": [case(2, 3.5, Operand((2, 3), Domain(0.2, 3.0)), kinds="f"), case(3, 4, Operand((), Domain(0.2, 3.0)), kinds="f")],
+    "cases": [
+        case(2, 3.5, Operand((2, 3), Domain(0.2, 3.0)), kinds="f"),
+        case(3, 4, Operand((), Domain(0.2, 3.0)), kinds="f"),
+        case(Operand((3,), Domain(1.0, 4.0)), Operand((2, 1), Domain(1.0, 4.0)), Operand((2, 3), Domain(0.2, 3.0)), kinds="f"),
+    ],
     "scalars": True,
 }
 

@@ -203,6 +203,7 @@ _ALONG = [
     case((3, 4), integers((3, 2), 0, 3)),
     case((3, 4), integers((5, 4), 0, 2), axis=0),
     case((2, 4), integers((2, 0), 0, 3), axis=-1),
+    case((3, 4), integers((3, 2), -4, -1)),
 ]
 
 

@@ -186,6 +186,8 @@ def stacked(name: str) -> Any:
 _DIAGONALS = [
     case((2, 3), kinds="ifc"),
     case((3, 2), kinds="f", offset=-1),
+    case((3, 4), kinds="f", offset=-2),
+    case((5, 3), kinds="f", offset=1),
     case((2, 3, 4), kinds="fc", offset=2),
     case((2, 2), kinds="f", offset=5),
     case((0, 3), kinds="f"),

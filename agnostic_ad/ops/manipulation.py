@@ -225,7 +225,12 @@ def roll(xp: Any, x: Any, shift: Any, *, axis: Any = None) -> Any:
     return x
 
 
-@composite("stack", "arrays, /, *, axis=0", ["*arrays"], cases=[case((2, 3), (2, 3), axis=1, free=Free("same", {"axis": "axis"}, least=1)), case((3,), (3,), axis=-1), case(())])
+@composite(
+    "stack",
+    "arrays, /, *, axis=0",
+    ["*arrays"],
+    cases=[case((2, 3), (2, 3), axis=1, free=Free("same", {"axis": "axis"}, least=1)), case((3,), (3,), axis=-1), case(())],
+)
 def stack(xp: Any, arrays: Any, *, axis: int = 0) -> Any:
     """Join arrays along a new axis."""
     shapes = {tuple(a.shape) for a in arrays}
@@ -235,7 +240,12 @@ def stack(xp: Any, arrays: Any, *, axis: int = 0) -> Any:
     return xp.concat([xp.expand_dims(a, axis=axis) for a in arrays], axis=axis)
 
 
-@composite("unstack", "x, /, *, axis=0", ["x"], cases=[case((2, 3)), case((2, 3), axis=-1, free=Free("same", {"axis": "axis"}, 1, False)), case((1,)), case((2, 0), axis=0)])
+@composite(
+    "unstack",
+    "x, /, *, axis=0",
+    ["x"],
+    cases=[case((2, 3)), case((2, 3), axis=-1, free=Free("same", {"axis": "axis"}, 1, False)), case((1,)), case((2, 0), axis=0)],
+)
 def unstack(xp: Any, x: Any, *, axis: int = 0) -> tuple[Any, ...]:
     """Split into the slices along an axis."""
     before = (slice(None),) * normalize_axis(axis, x.ndim, "unstack")
@@ -296,7 +306,9 @@ def repeat(xp: Any, x: Any, repeats: Any, *, axis: Any = None) -> Any:
     return xp.take(x, xp.asarray(where, dtype=xp.int64, device=device_of(x)), axis=axis)
 
 
-@composite("broadcast_arrays", "*arrays", ["*arrays"], cases=[case((2, 1), (3,), free=Free()), case((), (2,)), case((0,), (1,)), case((2,))])
+@composite(
+    "broadcast_arrays", "*arrays", ["*arrays"], cases=[case((2, 1), (3,), free=Free()), case((), (2,)), case((0,), (1,)), case((2,))]
+)
 def broadcast_arrays(xp: Any, *arrays: Any) -> tuple[Any, ...]:
     """Broadcast arrays against each other."""
     shape = broadcast_shapes(*(tuple(a.shape) for a in arrays))
@@ -335,13 +347,17 @@ def _triangle(xp: Any, x: Any, k: int, lower: bool) -> Any:
     return xp.where(keep, x, xp.zeros_like(x))
 
 
-@composite("tril", "x, /, *, k=0", ["x"], cases=[case((3, 3), free=Free("same", {"k": (0, 1, -1)}, least=2)), case((2, 3, 4), k=1), case((0, 2))])
+@composite(
+    "tril", "x, /, *, k=0", ["x"], cases=[case((3, 3), free=Free("same", {"k": (0, 1, -1)}, least=2)), case((2, 3, 4), k=1), case((0, 2))]
+)
 def tril(xp: Any, x: Any, *, k: int = 0) -> Any:
     """Keep the lower triangle."""
     return _triangle(xp, x, k, lower=True)
 
 
-@composite("triu", "x, /, *, k=0", ["x"], cases=[case((3, 3), free=Free("same", {"k": (0, 1, -1)}, least=2)), case((2, 3, 4), k=-1), case((0, 2))])
+@composite(
+    "triu", "x, /, *, k=0", ["x"], cases=[case((3, 3), free=Free("same", {"k": (0, 1, -1)}, least=2)), case((2, 3, 4), k=-1), case((0, 2))]
+)
 def triu(xp: Any, x: Any, *, k: int = 0) -> Any:
     """Keep the upper triangle."""
     return _triangle(xp, x, k, lower=False)

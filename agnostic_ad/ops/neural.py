@@ -59,7 +59,11 @@ def _along(name: str, vjp: Callable[..., Any], jvp: Callable[..., Any]) -> Op:
         prepare=_axis_prepare(name.removeprefix("nn.")),
         batch=lambda xp, size, args, batched, params: op.at(xp)(args[0], axis=params["axis"] + 1),
         abstract=lambda xp, args, params: ShapeDtype(args[0].shape, args[0].dtype),
-        cases=[case((2, 3), kinds="f", free=Free("same", {"axis": "axis"}, 1, False)), case((3, 2), kinds="f", axis=0), case((2, 3, 2), kinds="f", axis=1)],
+        cases=[
+            case((2, 3), kinds="f", free=Free("same", {"axis": "axis"}, 1, False)),
+            case((3, 2), kinds="f", axis=0),
+            case((2, 3, 2), kinds="f", axis=1),
+        ],
     )
     return op
 
@@ -144,7 +148,7 @@ softmax_cross_entropy = Op(
     abstract=lambda xp, args, params: ShapeDtype(tuple(n for i, n in enumerate(args[0].shape) if i != params["axis"]), args[0].dtype),
     cases=[
         case((2, 3), integers((2,), 0, 2), kinds="f"),
-        case((2, 3, 2), integers((2, 2), 0, 2), kinds="f", axis=1, ignore_index=1),
+        case((2, 3, 4), integers((2, 4), 0, 2), kinds="f", axis=1, ignore_index=1),
     ],
 )
 

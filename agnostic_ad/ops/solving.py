@@ -254,7 +254,7 @@ det = Op(
     prepare=matrices("det"),
     batch=stacked("det"),
     abstract=lambda xp, args, params: ShapeDtype(args[0].shape[:-2], args[0].dtype),
-    cases=[*_square(), case((1, 1), kinds="fc"), case((2, 4, 4), kinds="f")],
+    cases=[*_square(), case((1, 1), kinds="fc"), case((2, 1, 4, 4), kinds="f")],
 )
 
 
@@ -329,6 +329,7 @@ matrix_rank = Op(
     cases=[
         case(spread((3, 2)), None, kinds="fc"),
         case(spread((2, 3, 3)), 0.5, kinds="f"),
+        case((3, 2, 3, 3), 0.3, kinds="f"),
         case((0, 2), None, kinds="f"),
         case((2, 0, 0), None, kinds="f"),
     ],

@@ -399,3 +399,13 @@ def _huber_value(xp: Any, delta: Any, r: Any) -> Any:
 def _pseudo_huber_value(xp: Any, delta: Any, r: Any) -> Any:
     y = delta * (r * ratio(xp, r, xp.hypot(delta, r) + delta))
     return xp.where(delta < 0, math.inf * xp.ones_like(y), y)
+
+
+# large arguments, for which formulas change
+for _op in (beta, betaln, poch):
+    _op.cases = [
+        *_op.cases,
+        *(case(*(Operand((3,), Domain(*d)) for d in ds), kinds="f") for ds in (((25.0, 60.0), (0.3, 2.0)), ((0.3, 2.0), (25.0, 60.0)))),
+    ]
+for _op in (i0e, i1e):
+    _op.cases = [*_op.cases, case(Operand((3,), Domain(55.0, 90.0, True)), kinds="f")]

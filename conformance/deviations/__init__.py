@@ -99,7 +99,7 @@ def known(library: str) -> list[Deviation]:
     Examples
     --------
     >>> from agnostic_ad.conformance.deviations import known
-    >>> known("numpy")
+    >>> known("a library of yours")
     []
     """
     file = files(__name__) / f"{library}.toml"

@@ -1,0 +1,1 @@
+"""Array libraries that the suite is tried on, none of which the package knows."""
