@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import traceback
 from collections.abc import Iterator
@@ -62,7 +63,8 @@ def resolve(namespace: str) -> Any:
 
 def sample(name: str, place: Place, extent: Extent, seed: int) -> dict[str, list[Call]]:
     """Give the calls of an operation to check on a library, by dtype, the smallest first."""
-    op, by_kind = TABLE[name], {}
+    op = TABLE[name]
+    by_kind: dict[str, list[Call]] = {}
     for call in calls(op, seed=seed):
         by_kind.setdefault(call.kind, []).append(call)
     found: dict[str, list[Call]] = {}
@@ -128,11 +130,15 @@ def hold(law: str, chosen: list[Call], place: Place, seed: int = 0) -> tuple[str
         status, reason = _verdict(law, call, place)
         cases += bool(status)
         if status in ("failed", "error"):
-            least = smallest(call, lambda other, status=status: _verdict(law, other, place)[0] == status, seed)
+            least = smallest(call, functools.partial(_gives, status, law, place), seed)
             return status, cases, _verdict(law, least, place)[1], least.code(place.backend.name)
         if status == "missing":
             return status, cases, reason, call.code(place.backend.name)
     return "passed", cases, "", ""
+
+
+def _gives(status: str, law: str, place: Place, call: Call) -> bool:
+    return _verdict(law, call, place)[0] == status
 
 
 def _verdict(law: str, call: Call, place: Place) -> tuple[str, str]:

@@ -11,6 +11,7 @@ always does. Values of raw arrays are never changed.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -192,9 +193,9 @@ def _reverse_faults(op: Op) -> Iterator[Fault]:
             yield fault(what, _result(change))
         arrays = record.array_saves or ()
         if op.elementwise and len(op.arrays) == 1 and arrays:
-            yield fault("wrong saved value", _saved(lambda xp, s, k=arrays[0]: [op.at(xp)(v) if j == k else v for j, v in enumerate(s)]))
+            yield fault("wrong saved value", _saved(functools.partial(_applied, op, arrays[0])))
         elif len(arrays) > 1:
-            yield fault("wrong saved value", _saved(lambda xp, s, a=arrays[0], b=arrays[1]: _swapped(s, a, b)))
+            yield fault("wrong saved value", _saved(functools.partial(_exchanged, arrays[0], arrays[1])))
         if any(n in ("axis", "axes", "dim") for n in op.params):
             yield fault("wrong axis", _wrong_axis)
         if op.derive and (isinstance(op.vjps[i], str) or callable(op.vjps[i])) and _takes(op, "c"):
@@ -213,6 +214,14 @@ def _reverse_faults(op: Op) -> Iterator[Fault]:
             op.name, "accumulate", "forgets what is there", "a term dropped", ("accumulate",),
             lambda fn: lambda xp, start, *rest: fn(xp, None, *rest),
         )  # fmt: skip
+
+
+def _applied(op: Op, k: int, xp: Any, s: tuple[Any, ...]) -> list[Any]:
+    return [op.at(xp)(v) if j == k else v for j, v in enumerate(s)]
+
+
+def _exchanged(a: int, b: int, xp: Any, s: tuple[Any, ...]) -> list[Any]:
+    return _swapped(s, a, b)
 
 
 def _swapped(s: Sequence[Any], a: int, b: int) -> list[Any]:

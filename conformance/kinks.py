@@ -48,7 +48,7 @@ class Kink:
 
 
 def _pooling() -> Any:
-    from agnostic_ad.ops.convolution import Pooling
+    from agnostic_ad.backends.windows import Pooling
 
     return Pooling(kernel=(2,), stride=(2,), padding=((0, 0),), dilation=(1,), ceil=False)
 

@@ -316,7 +316,7 @@ def batches_are_loops(call: Call, place: Place) -> bool:
         mapped = ad.vmap(f, in_axes=tuple(axis if i in subset else None for i in call.arrays))
         if call.case.dynamic:
             if set(subset) == set(call.arrays):
-                _refused(lambda mapped=mapped, stacked=stacked: mapped(*stacked), "vmap")
+                _refused(functools.partial(mapped, *stacked), "vmap")
             continue
         rows = [parts(f(*m)) for m in members]
         expected = [place.backend.stack([row[k] for row in rows]) for k in range(len(rows[0]))]

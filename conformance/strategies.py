@@ -55,7 +55,7 @@ def strategy(op: Op, kind: str) -> Any:
     @st.composite
     def call(draw: Callable[[Any], Any]) -> Call:
         case = draw(st.sampled_from(stated))
-        params, still = dict(case.params), ()
+        params, still = dict(case.params), tuple[int, ...]()
         operands = [o for o in case.operands if isinstance(o, Operand)]
         if case.free is not None:
             shapes, params, still = _formed(draw, case, case.free, kind)
@@ -85,10 +85,10 @@ def _formed(draw: Callable[[Any], Any], case: Case, free: Free, kind: str) -> tu
     params, axes = dict(case.params), tuple(range(len(shape)))
     for name, values in free.params.items():
         if isinstance(values, str) and values.startswith("ax"):
-            axes = _axes(draw, shape, values, free.empty)
-            if axes is None:
+            chosen = _axes(draw, shape, values, free.empty)
+            axes = tuple(range(len(shape))) if chosen is None else chosen
+            if chosen is None:
                 params.pop(name, None)
-                axes = tuple(range(len(shape)))
             else:
                 signed = tuple(a - len(shape) if draw(st.booleans()) else a for a in axes)
                 params[name] = signed if values.startswith("axes") and (len(axes) != 1 or draw(st.booleans())) else signed[0]

@@ -180,6 +180,21 @@ def test_qr_of_columns_that_depend_on_each_other(backend: support.Backend) -> No
         ad.jvp(TABLE["linalg.qr"], (x,), (x,))
 
 
+@pytest.mark.parametrize("backend", support.params(without=("dask",)))
+def test_qr_whose_dependent_columns_nothing_depends_on(backend: support.Backend) -> None:
+    """As in randomized decompositions: more columns than there are dimensions to span."""
+    rng = np.random.default_rng(0)
+    x, mix = rng.normal(size=(6, 3)), backend.asarray(rng.normal(size=(3, 5)))
+
+    def f(x: Any) -> Any:
+        xp = ad.namespace(x)
+        q = xp.linalg.qr(xp.matmul(x, mix)).Q
+        return xp.sum(xp.linalg.svdvals(xp.matmul(xp.matrix_transpose(q), x)))
+
+    u, _, vh = np.linalg.svd(x, full_matrices=False)
+    assert_close(backend.numpy(ad.grad(f)(backend.asarray(x))), u @ vh)
+
+
 def test_neighbours_in_large_matrices_of_single_precision_are_not_equal() -> None:
     x = np.random.default_rng(0).normal(size=(300, 300)).astype("float32")
     gradient = ad.grad(lambda x: weigh(ad.namespace(x), ad.namespace(x).abs(ad.namespace(x).linalg.eigh(x + x.T).eigenvectors)))(x)

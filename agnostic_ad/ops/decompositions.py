@@ -208,14 +208,23 @@ def svdvals(xp: Any, x: Any) -> Any:
 
 
 # --- qr -------------------------------------------------------------------------------------------------------------------------------
+_DEPENDENT = (
+    "qr: the derivative does not exist where columns depend on each other (to rounding): the diagonal of R has a zero. Of a wide "
+    "matrix, the first columns count; take the QR factors of a matrix of full rank."
+)
+
+
+def _dependent(xp: Any, r: Any) -> Any:
+    """Tell which columns depend on those before them; None where none is seen to."""
+    sizes = xp.abs(xp.linalg.diagonal(r))
+    if not sizes.shape[-1]:
+        return None
+    found = sizes <= tolerance(xp, sizes)
+    return found if seen_true(found) else None
+
+
 def _over_r(xp: Any, x: Any, r: Any) -> Any:
     """Give x r^-H, for a triangular r."""
-    sizes = xp.abs(xp.linalg.diagonal(r))
-    if sizes.shape[-1] and seen_true(sizes <= tolerance(xp, sizes)):
-        raise DegenerateError(
-            "qr: the derivative does not exist where columns depend on each other (to rounding): the diagonal of R has a zero. Of a wide "
-            "matrix, the first columns count; take the QR factors of a matrix of full rank."
-        )
     return adjoint(xp, xp.linalg.solve(r, adjoint(xp, x)))
 
 
@@ -231,7 +240,15 @@ def _qr_vjp(xp: Any, ct: Any, y: Any) -> Any:
         r, gr = r[..., :k], gr[..., :k]
     m = xp.triu(xp.matmul(gr, adjoint(xp, r)) - xp.matmul(adjoint(xp, q), gq))
     m = (m + adjoint(xp, m)) * (1 - eye_like(xp, m) / 2)
-    g = _over_r(xp, gq + xp.matmul(q, m), r)
+    g = gq + xp.matmul(q, m)
+    dependent = _dependent(xp, r)
+    if dependent is not None:  # nothing may depend on such columns of Q, which are arbitrary, nor on those of R, whose limit is 0 / 0
+        flags = xp.astype(dependent, xp.real(g).dtype)
+        lost = xp.abs(columns(xp, g, flags))
+        if seen_true(lost > xp.max(xp.abs(gq)) * float(xp.finfo(g.dtype).eps) ** 0.5) or seen_true(columns(xp, gr, flags) != 0):
+            raise DegenerateError(_DEPENDENT)
+        g, r = columns(xp, g, 1 - flags), r + on_diagonal(xp, xp.astype(flags, r.dtype))
+    g = _over_r(xp, g, r)
     return xp.concat([g, xp.matmul(q, grest)], axis=-1) if n > k else g
 
 
@@ -239,6 +256,8 @@ def _qr_jvp(xp: Any, args: Any, y: Any, tangents: Any, params: Any) -> Any:
     (full_q, full_r), t = y, tangents[0]
     k, n = min(full_q.shape[-2], full_r.shape[-1]), full_r.shape[-1]
     q, r, square = full_q[..., :k], full_r[..., :k, :k], t[..., :k]
+    if _dependent(xp, r) is not None:
+        raise DegenerateError(_DEPENDENT)
     tr = _over_r(xp, square, adjoint(xp, r))
     c = xp.matmul(adjoint(xp, q), tr)
     low = xp.tril(c, k=-1)
