@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agnostic_ad import trees
-from agnostic_ad.levels import inexact
+from agnostic_ad.levels import Array, inexact
 from agnostic_ad.namespaces import backend_of, lookup
 from agnostic_ad.transforms import jvp, vjp
 
@@ -78,6 +78,11 @@ def _array(x: Any) -> Any:
     return np.asarray(x) if lookup(x) is None and isinstance(x, int | float | complex) else x
 
 
+def _plain(x: Any) -> Any:
+    """Give the raw array of a Variable, which functions of ``ad.differentiable(xp)`` make of raw arrays too."""
+    return x.data if isinstance(x, Array) else x
+
+
 def _direction(tree: Any, rng: np.random.Generator) -> Any:
     """Give a random tree of the same shapes, of length 1."""
 
@@ -118,7 +123,7 @@ def _compare(got: float, want: float, settings: tuple[float, float, float], what
 def _check(f: Any, args: list[Any], order: int, modes: tuple[str, ...], settings: tuple[float, float, float], rng: Any, name: str) -> None:
     step = settings[2]
     t = [_direction(a, rng) for a in args]
-    ahead, behind = (f(*_moved(args, t, s)) for s in (step, -step))
+    ahead, behind = (trees.map_tree(_plain, f(*_moved(args, t, s))) for s in (step, -step))
     ct = _direction(ahead, rng)
     pairs = list(zip(trees.leaves(ct), trees.leaves(ahead), trees.leaves(behind), strict=True))
     want = sum((_inner(c, a) - _inner(c, b)) / (2 * step) for c, a, b in pairs)

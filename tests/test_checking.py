@@ -141,3 +141,11 @@ def test_results_are_repeatable_and_nothing_is_changed() -> None:
         np.random.standard_normal(3)
     assert messages[0] == messages[1]
     np.testing.assert_array_equal(x, X)
+
+
+def test_a_function_that_makes_variables() -> None:
+    """As those of ``ad.differentiable(xp)`` do, of raw arrays too."""
+    xp = ad.differentiable(np)
+    ad.check_grads(lambda x: {"s": xp.sin(x), "p": xp.prod(x)}, [np.asarray([0.3, 1.2])])
+    with pytest.raises(AssertionError, match="derivative of f"):
+        ad.check_grads(lambda x: xp.sin(ad.stop_gradient(x)) * x, [np.asarray([0.3, 1.2])])
