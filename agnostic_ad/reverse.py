@@ -456,7 +456,8 @@ def check_cotangent(ct: Any, y: Any, what: str, name: str = "gradient") -> Any:
     theirs = ct.backend if isinstance(ct, Array) else lookup(ct)
     if theirs is not ours:
         raise TypeError(f"{what}: the {name} is of {theirs.name if theirs else type(ct).__name__}, the array of {ours.name}")
-    if tuple(ct.shape) != tuple(y.shape):
+    sizes = tuple(n if n == n else m for n, m in zip(y.shape, ct.shape, strict=False))  # NaN: a lazy library does not know
+    if len(ct.shape) != len(y.shape) or tuple(ct.shape) != sizes:
         raise ValueError(f"{what}: the {name} has shape {tuple(ct.shape)}, the array {tuple(y.shape)}")
     if ct.dtype != y.dtype:
         raise TypeError(f"{what}: the {name} has dtype {ct.dtype}, the array {y.dtype}. Convert it: {name}.astype(x.dtype).")

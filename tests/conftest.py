@@ -11,6 +11,7 @@ os.environ["SCIPY_ARRAY_API"] = "1"  # SciPy and scikit-learn take arrays of the
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import importlib.util
+import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -52,3 +53,11 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 def _print_options() -> Iterator[None]:
     with np.printoptions():  # what a test changes ends with it
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_jax_compiled() -> Iterator[None]:
+    yield
+    jax = sys.modules.get("jax")
+    if jax is not None:
+        jax.clear_caches()  # gigabytes, by the end

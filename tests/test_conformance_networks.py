@@ -64,6 +64,8 @@ def test_networks_conform(backend: support.Backend, name: str) -> None:
 
 @pytest.mark.parametrize("name", networks.TRAININGS)
 def test_trainings_conform(backend: support.Backend, name: str) -> None:
+    if backend.name == "dask":
+        pytest.skip("Dask computes all steps again for every number: a quarter of an hour; the command checks it")
     rows = list(networks.check(name, place(backend), "least" if backend.name in ("jax", "dask") else "full"))
     assert [f"{row.title}: {row.reason}" for row in rows if row.status != "passed"] == []
     assert {row.law for row in rows} == {"training_agrees"}

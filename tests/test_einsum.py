@@ -155,7 +155,7 @@ def test_pairs_are_multiplied_in_the_cheapest_order() -> None:
     while todo:
         node = todo.pop()
         sizes += [np.size(x) for x in node.saved or () if isinstance(x, np.ndarray)]
-        todo += [p for p in node.parents if p is not None]
+        todo += [p for p in node.ancestors() if p is not None]
     products = sorted(sizes)[:3]
     assert products == [50, 50, 50] and max(sizes) == 2500
     assert_close(y.data, np.full(50, 50.0**3))
