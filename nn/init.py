@@ -34,9 +34,8 @@ def _fill(tensor: Variable, values: Any) -> Variable:
     backend = backend_of(raw)
     host = np.broadcast_to(np.asarray(values, dtype="float64"), tensor.shape)
     try:
-        host = host.astype(dtype_name(raw.dtype))
-        assign(tensor, backend.from_numpy(host, backend.device(raw)))
-    except TypeError:  # a dtype that NumPy lacks
+        assign(tensor, backend.from_numpy(host.astype(dtype_name(raw.dtype)), backend.device(raw)))
+    except TypeError:  # a dtype that NumPy lacks, or that it has from JAX and this library does not take
         assign(tensor, backend.astype(backend.from_numpy(host, backend.device(raw)), raw.dtype))
     return tensor
 

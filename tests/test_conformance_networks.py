@@ -76,7 +76,7 @@ def test_sixteen_bits() -> None:
     for name in ("nn.Conv2d", "nn.CrossEntropyLoss", "optim.Adam"):
         rows = list(networks.check(name, torch, "full"))
         assert {row.dtype for row in rows} == {"float64", "float32", "bfloat16"} | ({"float16"} if name.startswith("nn.") else set())
-        assert {row.status for row in rows} == {"passed"}, rows
+        assert [f"{row.title}: {row.reason}" for row in rows if row.status != "passed"] == []
 
 
 def test_all_are_checked() -> None:
