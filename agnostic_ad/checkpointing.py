@@ -71,7 +71,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def _again(x: Any) -> Any:
     """Give the same Variable as another object, which in-place changes of the first do not reach."""
-    return x.level.variable(x.payload, x.node) if isinstance(x, Variable) else x
+    return x._alias() if isinstance(x, Variable) else x
 
 
 def _boundary(roots: list[Node], start: int) -> list[Node]:

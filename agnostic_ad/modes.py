@@ -179,7 +179,7 @@ class strong_zeros(_Bare):
 
     It concerns elementwise functions, while derivatives are computed: around ``backward``, or around the call of what `grad`, `vjp`, `jvp`
     and the like made. The gradient of ``where(x > 0, sqrt(x), 0)`` at 0 is then 0, where it is NaN otherwise, here and in other packages.
-    Elementwise rules take about twice as long, so it is not the default.
+    Each elementwise rule then compares its cotangent with zero, so it is not the default.
 
     Examples
     --------

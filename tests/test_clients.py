@@ -128,8 +128,8 @@ class Trial:
             assert_close(host(y), want, rtol=1e-9, atol=1e-11)
             assert host(y).dtype == want.dtype, f"{host(y).dtype}, NumPy has {want.dtype}"
 
-    def differentiate(self, lib: support.Backend) -> None:
-        """Run on Variables over ``lib``; compare with NumPy and with the differences."""
+    def differentiate(self, lib: support.Backend) -> int:
+        """Run on Variables over ``lib``; compare with NumPy and with the differences; give how many results carry a gradient."""
         moving = [ad.Variable(lib.asarray(a)) for a in self.moving]
         got = leaves(self.run(self.merged(moving, lambda a: ad.Variable(lib.asarray(a)))))
         self.compare(got)
@@ -154,6 +154,7 @@ class Trial:
         have = pack([np.zeros_like(a) if g is None else host(g) for g, a in zip(grads, self.moving, strict=True)])
         seed = np.concatenate(seeds)
         self.close(have, seed @ self.matrix, np.abs(seed) @ np.abs(self.matrix))
+        return len(carrying)
 
     def f(self, *moving: Any) -> list[Any]:
         """Be the call as a function of what is differentiated, with its floating results alone."""
@@ -196,7 +197,7 @@ def zeros(call: clients.Call) -> Any:
 def reverse(call: clients.Call) -> None:
     """Differentiate by ``backward`` and by ``vjp``."""
     with zeros(call):
-        trial(call).differentiate(NUMPY)
+        assert trial(call).differentiate(NUMPY) > 0
         trial(call).pull()
 
 
@@ -348,7 +349,7 @@ SAMPLE += ["scipy.integrate.trapezoid", "sklearn.metrics.pairwise.rbf_kernel", "
 @pytest.mark.parametrize("label", SAMPLE)
 def test_a_sample_on_every_library(label: str, lib: support.Backend) -> None:
     (call,) = (c for c in CALLS if c.label == label)
-    trial(call).differentiate(lib)
+    assert trial(call).differentiate(lib) > 0
 
 
 def test_the_page_is_whole() -> None:

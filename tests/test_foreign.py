@@ -19,13 +19,18 @@ RNG = np.random.default_rng(0)
 A = np.asarray([[1.0, 0.5, -0.3], [0.2, 2.0, 0.7], [-0.1, 0.4, 1.5]])
 
 
-def keeps_the_laws(name: str, backend: Any, *names: str) -> None:
-    """Hold the first samples of an operation against laws, by name, on a library."""
+def broken_laws(name: str, backend: Any) -> list[str]:
+    """Say which laws the first samples of an operation break on a library."""
     from agnostic_ad.conformance import catalogue, laws
 
+    found = []
     for call in catalogue.calls(TABLE[name], quick=True):
-        for law in names:
-            laws.LAWS[law](call, laws.Place(backend))
+        for law in ("values_stay", "forward_is_the_derivative", "reverse_is_the_adjoint", "batches_are_loops"):
+            try:
+                laws.LAWS[law](call, laws.Place(backend))
+            except laws.LawBroken as error:
+                found.append(f"{call}: {law}: {error}")
+    return found
 
 
 # --- mparray: as many digits as one likes -----------------------------------------------------------------------------------------------
@@ -105,9 +110,7 @@ def test_fifty_digits_in_place(fifty: Any) -> None:
     "name", ["multiply", "divide", "pow", "tanh", "matmul", "sum", "mean", "std", "cumulative_sum", "take", "setitem", "where"]
 )
 def test_the_laws_hold_over_mparray(name: str, fifty: Any) -> None:
-    keeps_the_laws(
-        name, backend_of_namespace(fifty), "values_stay", "forward_is_the_derivative", "reverse_is_the_adjoint", "batches_are_loops"
-    )
+    assert broken_laws(name, backend_of_namespace(fifty)) == []
 
 
 # --- marray: masks ----------------------------------------------------------------------------------------------------------------------------
@@ -177,9 +180,7 @@ def test_what_counts_elements_is_refused_over_masks(name: str, masked: Any) -> N
     "name", ["multiply", "tanh", "sum", "take", "concat", "where", "permute_dims", "setitem", "broadcast_to", "to_device"]
 )
 def test_the_laws_hold_over_marray(name: str, masked: Any) -> None:
-    keeps_the_laws(
-        name, backend_of_namespace(masked), "values_stay", "forward_is_the_derivative", "reverse_is_the_adjoint", "batches_are_loops"
-    )
+    assert broken_laws(name, backend_of_namespace(masked)) == []
 
 
 # --- Variables over Variables ---------------------------------------------------------------------------------------------------------------------
