@@ -100,8 +100,6 @@ class ReverseLevel(Level):
         first = y[0] if isinstance(y, tuple) else y
         if not inexact(first):
             return self.wrap(y, None)
-        if first.dtype in COMPLEX:
-            self.complex = True
         if op.variadic:
             positions: tuple[int, ...] = (0,)
             parents = tuple(nodes)
@@ -111,42 +109,34 @@ class ReverseLevel(Level):
             for i in positions:
                 if i >= len(op.vjps) or op.vjps[i] is None:
                     raise op.missing("derivative", i, self)
-        if not positions:
-            return self.wrap(y, None)
-        rules = op.reverse(positions)
-        for a in data:
-            if isinstance(a, Array):
-                self.nested = True
-        operands = data if op.variadic else [data[i] for i in positions]
-        node = make_node(rules, parents, rules.keep(data, y), params, adaptation(rules, operands, first))
-        if FAST.get() == ABOVE_ALL:
-            watch(node, data, y)
-        return self.wrap(y, node)
+        return self._record(op, positions, parents, data, y, params) if positions else self.wrap(y, None)
 
     def _apply_one(self, op: Op, x: Variable, params: dict[str, Any]) -> Any:
-        """Do the same for one operand, of this level."""
-        payload, parent = x.payload, x.node
+        """Do the same for one operand, of this level: the common case, with less to find out."""
+        payload, node = x.payload, x.node
         y = op.run_one(payload, params)
-        if parent is None or not op.differentiable or self.depth <= QUIET.get():
-            return self.wrap(y, None)
         first = y[0] if isinstance(y, tuple) else y
-        same = first.dtype is payload.dtype  # then it can be differentiated, as the operand can
-        if not (same or inexact(first)):
+        tracked = node is not None and op.differentiable and self.depth > QUIET.get()
+        if not tracked or not (first.dtype is payload.dtype or inexact(first)):  # a tracked operand is inexact
             return self.wrap(y, None)
         rule = op.vjps[0] if op.vjps else None
         if rule is None:
             raise op.missing("derivative", 0, self)
-        if rule is ZERO:
-            return self.wrap(y, None)
-        if isinstance(payload, Array):
-            self.nested = True
-        if not same and first.dtype in COMPLEX:
+        return self.wrap(y, None) if rule is ZERO else self._record(op, (0,), node, (payload,), y, params)
+
+    def _record(self, op: Op, positions: tuple[int, ...], parents: Any, data: tuple[Any, ...], y: Any, params: dict[str, Any]) -> Any:
+        """Make the node of an operation, and its results."""
+        first = y[0] if isinstance(y, tuple) else y
+        if first.dtype in COMPLEX:
             self.complex = True
-        rules = op.reverse((0,))
-        adapt = None if same else adaptation(rules, (payload,), first)
-        node = make_node(rules, parent, rules.keep((payload,), y), params, adapt)
+        for a in data:
+            if isinstance(a, Array):
+                self.nested = True
+        rules = op.reverse(positions)
+        operands = data if op.variadic else [data[i] for i in positions]
+        node = make_node(rules, parents, rules.keep(data, y), params, adaptation(rules, operands, first))
         if FAST.get() == ABOVE_ALL:
-            watch(node, (payload,), y)
+            watch(node, data, y)
         return self.wrap(y, node)
 
 

@@ -140,7 +140,7 @@ def make_node(op: Any, parents: Node | tuple[Node | None, ...], saved: Any, para
 def adaptation(op: Any, operands: Sequence[Any], y: Any) -> Any:
     """Note, for the operands that want a cotangent, where it will have to be summed to a shape or cast to a dtype."""
     notes: list[Any] = []
-    shape_y, dtype_y = tuple(y.shape), y.dtype
+    shape_y, dtype_y = tuple(y.shape) if op.elementwise else None, y.dtype
     for a in operands:
         shape = tuple(a.shape) if op.elementwise and tuple(a.shape) != shape_y else None
         dtype = a.dtype if a.dtype != dtype_y else None
