@@ -7,8 +7,8 @@ from typing import Any
 
 from agnostic_ad.nn import init
 from agnostic_ad.nn._windows import conv, padding_pairs, tuple_of
-from agnostic_ad.nn.linear import new_parameter
 from agnostic_ad.nn.module import Module
+from agnostic_ad.nn.parameter import new_parameter
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d"]
 

@@ -5,21 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from agnostic_ad import Variable
-from agnostic_ad.config import place
 from agnostic_ad.nn import functional as F
 from agnostic_ad.nn import init
 from agnostic_ad.nn.module import Module
-from agnostic_ad.nn.parameter import Parameter
+from agnostic_ad.nn.parameter import new_parameter
 
-__all__ = ["Flatten", "Linear", "new_parameter"]
-
-
-def new_parameter(shape: tuple[int, ...], xp: Any, dtype: Any, device: Any) -> Variable:
-    """Give a parameter of zeros where the arguments, or `agnostic_ad.defaults`, say."""
-    where = place(xp, dtype, device)
-    assert where.backend is not None
-    return Parameter(where.backend.xp.zeros(shape, dtype=where.dtype, device=where.device))
+__all__ = ["Flatten", "Linear"]
 
 
 class Linear(Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agnostic_ad.nn import functional as F
+from agnostic_ad.nn.functional.losses import check_reduction, old_reduction
 from agnostic_ad.nn.module import Module
 
 __all__ = ["CrossEntropyLoss"]
@@ -21,7 +22,7 @@ class _Loss(Module):
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
-        F.check_reduction(reduction)
+        check_reduction(reduction)
         self.reduction = reduction
 
 
@@ -56,7 +57,7 @@ class CrossEntropyLoss(_Loss):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(F.old_reduction(size_average, reduce, reduction))
+        super().__init__(old_reduction(size_average, reduce, reduction))
         self.register_buffer("weight", weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 

@@ -14,7 +14,7 @@ from agnostic_ad.config import place
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import backend_of, is_raw
 
-__all__ = ["Buffer", "Parameter", "adopt", "assign", "clear_grad"]
+__all__ = ["Buffer", "Parameter", "adopt", "assign", "clear_grad", "new_parameter"]
 
 
 class _Marked(type):
@@ -117,3 +117,10 @@ def adopt(value: Any, like: Any) -> Any:
     elif backend.device(value) != place:
         value = backend.to_device(value, place)
     return backend.own(value) if value.dtype == like.dtype else backend.astype(value, like.dtype)
+
+
+def new_parameter(shape: tuple[int, ...], xp: Any, dtype: Any, device: Any) -> Variable:
+    """Give a parameter of zeros where the arguments, or `agnostic_ad.defaults`, say."""
+    where = place(xp, dtype, device)
+    assert where.backend is not None
+    return Parameter(where.backend.xp.zeros(shape, dtype=where.dtype, device=where.device))
