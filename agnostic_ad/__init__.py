@@ -7,7 +7,7 @@ transform functions. Everything nests.
 from agnostic_ad import backends, fast, graph, ops, protocols, trees
 from agnostic_ad.checking import check_grads
 from agnostic_ad.checkpointing import checkpoint
-from agnostic_ad.config import defaults
+from agnostic_ad.config import defaults, use_numba
 from agnostic_ad.custom import Function, custom_jvp, custom_vjp
 from agnostic_ad.functions import einsum, elementwise_grad, tensordot, transpose
 from agnostic_ad.jacobians import hessian, hvp, jacfwd, jacobian, jacrev
@@ -57,6 +57,7 @@ __all__ = [
     "tensordot",
     "transpose",
     "trees",
+    "use_numba",
     "value_and_grad",
     "vjp",
     "vmap",

@@ -12,6 +12,7 @@ from agnostic_ad.arguments import is_array
 from agnostic_ad.flatrules import creates_graph, record
 from agnostic_ad.levels import DEAD, TRANSFORMATIONS, deepest
 from agnostic_ad.modes import enable_grad
+from agnostic_ad.random import default_generator, replay
 from agnostic_ad.reverse import ReverseLevel, Variable
 from agnostic_ad.tape import Node, backward, next_number
 
@@ -42,7 +43,9 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         start = next_number()
         given, named = trees.map_tree(_again, (args, kwargs))  # f may change its arguments in place
+        before = default_generator.get_state()
         y = f(*args, **kwargs)
+        drawn = None if default_generator.get_state() == before else before  # dropout: the second pass draws the same numbers
         flat, spec = trees.flatten(y)
         level = deepest([r for r in flat if is_array(r)])
         if not isinstance(level, ReverseLevel):
@@ -56,7 +59,7 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
             with enable_grad():
                 xs, options = trees.map_tree(_again, (given, named))
                 lasting = 0 <= level.depth < TRANSFORMATIONS
-                with nullcontext() if lasting else level.lock, level if level.depth == DEAD else nullcontext():
+                with nullcontext() if lasting else level.lock, level if level.depth == DEAD else nullcontext(), replay(drawn):
                     again = trees.leaves(f(*xs, **options))
             roots = [(again[i].node, ct) for i, ct in zip(moving, cts, strict=True)]
             return backward(roots, level=level, create_graph=creates_graph(level, cts), wanted=parents, boundary=True)

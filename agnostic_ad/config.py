@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from contextvars import ContextVar, Token
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.namespaces import backend_of, backend_of_namespace
+from agnostic_ad.op import TABLE
 
-__all__ = ["Place", "defaults", "dtype_name", "move", "parse", "place"]
+__all__ = ["Place", "defaults", "dtype_name", "move", "parse", "place", "use_numba"]
 
 _DTYPES = frozenset(
     [
@@ -153,3 +155,33 @@ def move(x: Any, to: Place) -> Any:
     if to.dtype is not None and backend.kind(x.dtype) in "fc" and dtype_name(x.dtype) != to.dtype:
         x = backend.astype(x, backend.dtype(to.dtype))
     return x
+
+
+def use_numba(enabled: bool = True) -> None:
+    """Compile passes over NumPy arrays with Numba, in this process and from now on; or stop doing so.
+
+    Optimizers and the operations of `agnostic_ad.nn` then go over memory once, not once for each arithmetic operation. What is compiled is kept in
+    the user's folder for caches (``XDG_CACHE_HOME``, else ``~/.cache``), so that it takes seconds only once. Results differ by roundings.
+
+    Parameters
+    ----------
+    enabled : bool
+        Whether to compile. The environment variable ``AGNOSTIC_AD_NUMBA=1`` does the same from the start.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Where Numba is not installed.
+
+    Examples
+    --------
+    >>> import agnostic_ad as ad
+    >>> ad.use_numba()  # doctest: +SKIP
+    """
+    if enabled and importlib.util.find_spec("numba") is None:
+        raise ModuleNotFoundError("use_numba needs Numba, which is not installed: pip install 'agnostic_ad[jit]'")
+    from agnostic_ad.backends import numpy
+
+    numpy.use_numba(enabled)
+    for op in TABLE.values():
+        op.forget()

@@ -172,6 +172,7 @@ def _factory(saved: tuple[str, ...], alike: str) -> Callable[..., Any]:
 def _calls(op: Op) -> tuple[dict[type, Any], Callable[..., Any]]:
     """Give the table from payload types to functions that compute with them, and the function that fills it."""
     calls: dict[type, Any] = {}
+    op.caches.append(calls)
 
     def learn(kind: type, result: Any) -> Any:
         if kind is Variable:

@@ -16,7 +16,7 @@ from agnostic_ad.arguments import is_array, zeros
 from agnostic_ad.batching import BatchLevel
 from agnostic_ad.errors import CustomRuleError, MissingRuleError
 from agnostic_ad.forward import Dual, ForwardLevel
-from agnostic_ad.levels import ABOVE_ALL, FAST, QUIET, Array, Level, deepest, device_of, inexact, unify
+from agnostic_ad.levels import QUIET, WATCHING, Array, Level, deepest, device_of, inexact, unify
 from agnostic_ad.mapping import vmap
 from agnostic_ad.reverse import ReverseLevel, Variable
 from agnostic_ad.tape import Node, Parts, Structural, make_node, watch
@@ -49,7 +49,7 @@ def record(level: ReverseLevel, name: str, parents: tuple[Node | None, ...], res
         return pull([xp.zeros(s, dtype=d, device=v) if c is None else next(left) for c, (s, d, v) in zip(cts, shapes, strict=True)])
 
     whole = make_node(Structural(name, _run_pull), (make_node(_SPREAD, parents, (), None),), (filled,), None)
-    if FAST.get() == ABOVE_ALL:
+    if WATCHING.get():
         watch(whole, (), ())
     level.nested = level.nested or any(isinstance(r, Array) for r in results)
     return list(level.wrap(tuple(results), whole))

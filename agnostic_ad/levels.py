@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from agnostic_ad.backends.base import Backend
     from agnostic_ad.op import Op
 
-__all__ = ["DEAD", "FAST", "QUIET", "Array", "Level", "active_level", "deepest", "next_depth", "unify"]
+__all__ = ["CASTS", "DEAD", "FAST", "QUIET", "WATCHING", "Array", "Level", "active_level", "deepest", "next_depth", "unify"]
 
 DEAD = -1
 ABOVE_ALL = 1 << 62
@@ -33,7 +34,11 @@ _STACK: ContextVar[tuple[Level, ...]] = ContextVar("agnostic_ad_levels", default
 QUIET: ContextVar[int] = ContextVar("agnostic_ad_quiet", default=DEAD)
 """Reverse levels up to this depth record nothing (``no_grad``)."""
 FAST: ContextVar[int] = ContextVar("agnostic_ad_fast", default=DEAD)
-"""Levels up to this depth take the general path: at least `QUIET`, and `ABOVE_ALL` where every record is watched."""
+"""Levels up to this depth take the general path: at least `QUIET`, and `ABOVE_ALL` where every operation is watched or cast."""
+WATCHING: ContextVar[bool] = ContextVar("agnostic_ad_watching", default=False)
+"""Whether every record is watched for what is not finite; `FAST` is then `ABOVE_ALL`."""
+CASTS: ContextVar[Callable[[Op, tuple[Any, ...]], tuple[Any, ...]] | None] = ContextVar("agnostic_ad_casts", default=None)
+"""What changes the operands of every operation (autocast), from the operation and its operands; `FAST` is then `ABOVE_ALL`."""
 ESCAPES: ContextVar[str] = ContextVar("agnostic_ad_escapes", default="raise")
 STRONG: ContextVar[bool] = ContextVar("agnostic_ad_strong_zeros", default=False)
 """Whether a derivative of zero stays zero beside an infinite or undefined factor."""
@@ -165,6 +170,10 @@ class Array:
     def size(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
+
+    def numel(self) -> int:
+        """Give the number of elements; PyTorch's name."""
+        return self.size
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
         """Give the namespace that computes with this array; every ``api_version`` is accepted."""

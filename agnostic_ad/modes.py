@@ -7,7 +7,7 @@ import copy
 from contextvars import ContextVar, Token
 from typing import Any
 
-from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, STRONG, active_level, next_depth
+from agnostic_ad.levels import ABOVE_ALL, DEAD, ESCAPES, FAST, QUIET, STRONG, WATCHING, active_level, next_depth
 
 __all__ = ["detect_anomaly", "enable_grad", "escapes", "is_grad_enabled", "no_grad", "set_grad_enabled", "strong_zeros"]
 
@@ -171,7 +171,7 @@ class detect_anomaly(_Switch):
     """
 
     def _settings(self) -> list[tuple[ContextVar[Any], Any]]:
-        return [(FAST, ABOVE_ALL)]
+        return [(FAST, ABOVE_ALL), (WATCHING, True)]
 
 
 class strong_zeros(_Bare):

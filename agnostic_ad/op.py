@@ -13,7 +13,7 @@ from typing import Any
 
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.errors import MissingRuleError, MixedArraysError
-from agnostic_ad.levels import Array, Level, deepest, device_of, lift_to
+from agnostic_ad.levels import CASTS, Array, Level, deepest, device_of, lift_to
 from agnostic_ad.namespaces import backend_of, common_backend, lookup
 
 __all__ = ["TABLE", "ZERO", "Op", "Rule", "dispatch"]
@@ -43,6 +43,8 @@ class Reverse:
         Gives it, from the operands of one call and the result.
     rules, conj_rules, seeded : tuple of Rule
         One an operand; the second for complex cotangents, the third for a cotangent that is known to be one.
+    joint : callable or None
+        The one rule that computes the cotangents of all operands together; ``rules`` then pick from what it gives.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class Reverse:
         "arrays",
         "conj_rules",
         "elementwise",
+        "joint",
         "keep",
         "name",
         "params",
@@ -64,16 +67,21 @@ class Reverse:
     def __init__(self, op: Op, positions: tuple[int, ...]) -> None:
         chosen = [op.vjps[i] for i in positions]
         compile_one = partial_rule if op.derive else compile_positional if op.variadic else compile_rule
+        self.joint: Rule | None = None
         self.name, self.elementwise, self.variadic, self.accumulate = op.name, op.elementwise, op.variadic, op.accumulate
         self.arrays = tuple(op.arrays[i] for i in positions)
         self.saves = op.needs(chosen)
         self.keep = op.keeper(self.saves)
         self.array_saves = None if op.variadic else tuple(i for i, n in enumerate(self.saves) if n == "y" or n in op.arrays)
-        self.rules = tuple(compile_one(r, self.saves, op.params) for r in chosen)
+        if op.joint is None:
+            self.rules = tuple(compile_one(r, self.saves, op.params) for r in chosen)
+        else:
+            self.joint = compile_joint(op.joint, self.saves, op.params, self.arrays)
+            self.rules = tuple(_generate(f"lambda xp, ct, s, p: s[{i}]") for i in range(len(chosen)))
         self.conj_rules = tuple(conj_rule(r, self.saves, op.params) for r in chosen) if op.derive else self.rules
         self.seeded = tuple(seeded_rule(r, self.saves, op.params) for r in chosen) if op.derive else self.rules
         self.params = bool(op.params)
-        self.simple = not (self.params or self.variadic or self.accumulate)
+        self.simple = not (self.params or self.variadic or self.accumulate or self.joint)
 
 
 class Op:
@@ -92,6 +100,9 @@ class Op:
         the result's. None: no rule. `ZERO`: zero.
     derive : bool
         Whether the rules are partial derivatives of a holomorphic elementwise function: numbers, names of operands, functions.
+    joint : callable, optional
+        In place of ``vjps``: one rule for the cotangents of all operands, where they share work. It may name ``wanted``, the names of the
+        operands whose cotangents to give, in a tuple in that order.
     pushforward : callable, optional
         In place of ``jvps``: ``(xp, args, y, tangents, params) -> tangent``.
     composite : callable, optional
@@ -115,11 +126,13 @@ class Op:
         "accumulate",
         "arrays",
         "batch",
+        "caches",
         "cases",
         "composite",
         "derive",
         "differentiable",
         "elementwise",
+        "joint",
         "jvp_keep",
         "jvp_saves",
         "jvps",
@@ -146,6 +159,7 @@ class Op:
         *,
         vjps: Sequence[Any] = (),
         jvps: Sequence[Any] = (),
+        joint: Callable[..., Any] | None = None,
         pushforward: Callable[..., Any] | None = None,
         composite: Callable[..., Any] | None = None,
         batch: Callable[..., Any] | None = None,
@@ -170,11 +184,13 @@ class Op:
         self.params = tuple(p for p in _parameters(signature) if p not in self.arrays)
         self.batch, self.abstract, self.prepare, self.pushforward = batch, abstract, prepare, pushforward
         self.accumulate, self.cases, self.elementwise, self.scalars, self.operators = accumulate, cases, elementwise, scalars, operators
+        vjps, self.joint = ((joint,) * len(self.arrays) if joint else vjps), joint
         self.vjps, self.derive, self.differentiable = tuple(vjps), derive, bool(vjps or jvps or pushforward)
         self._reverse: dict[tuple[int, ...], Reverse] = {}
         self.jvp_saves = self.needs(jvps)
         self.jvp_keep = self.keeper(self.jvp_saves)
         self._computes: dict[type, Callable[..., Any]] = {}
+        self.caches: list[dict[type, Any]] = [self._computes]  # what has looked functions of libraries up
         compile_one = partial_rule if derive else compile_rule
         self.jvps = tuple(r if r is None or r is ZERO else compile_one(r, self.jvp_saves, self.params) for r in jvps)
         self._factory: Callable[..., Any] | None = None
@@ -275,6 +291,11 @@ class Op:
         y = compute(x, params)
         return tuple(map(backend_of(x).array, y)) if isinstance(y, tuple | list) else y
 
+    def forget(self) -> None:
+        """Look the libraries' functions up anew."""
+        for cache in self.caches:
+            cache.clear()
+
     def run_at(self, level: Level | None, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute at ``level``; None for raw arrays."""
         if level is None:
@@ -340,6 +361,9 @@ def _check_devices(op: Op, backend: Backend, args: tuple[Any, ...]) -> None:
 
 def dispatch(op: Op, args: tuple[Any, ...], params: dict[str, Any], floor: Level | None = None) -> Any:
     """Run an operation at the deepest level among its operands and ``floor``."""
+    cast = CASTS.get()
+    if cast is not None:
+        args = cast(op, args)
     if op.scalars and any(type(a) in _NUMBERS for a in args):
         args = op.promote(args)
     if op.variadic:
@@ -421,6 +445,12 @@ def compile_positional(rule: Any, layout: tuple[str, ...], params: tuple[str, ..
     return _generate(
         f"lambda xp, ct, s, p, position: f({arguments(rule, layout, (*params, 'position'))})".replace("p['position']", "position"), f=rule
     )
+
+
+def compile_joint(rule: Any, layout: tuple[str, ...], params: tuple[str, ...], wanted: tuple[str, ...]) -> Rule:
+    """Give the one rule of all operands, told which of them want a cotangent."""
+    given = arguments(rule, layout, (*params, "wanted")).replace("p['wanted']", "w")
+    return _generate(f"lambda xp, ct, s, p: f({given})", f=rule, w=wanted)
 
 
 def partial_rule(partial: Any, layout: tuple[str, ...], params: tuple[str, ...]) -> Rule:

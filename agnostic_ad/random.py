@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Generator", "default_generator", "manual_seed"]
+__all__ = ["Generator", "default_generator", "manual_seed", "replay"]
 
 
 class Generator:
@@ -60,6 +63,24 @@ class Generator:
         """Draw int64 numbers from ``low`` to ``high - 1``."""
         return np.asarray(self._numpy.integers(low, high, shape))
 
+    def gumbel(self, shape: tuple[int, ...] = ()) -> np.ndarray[Any, Any]:
+        """Draw float64 numbers from Gumbel's distribution."""
+        return np.asarray(self._numpy.gumbel(size=shape))
+
+    def bernoulli(self, shape: tuple[int, ...] = (), p: float = 0.5) -> np.ndarray[Any, Any]:
+        """Draw booleans that are True with probability ``p``.
+
+        16 random bits decide, a quarter of a word of the generator's; where they tie with those of ``p``, a further number does.
+        """
+        count = math.prod(shape)
+        bits = self._numpy.integers(0, 1 << 64, -(-count // 4), dtype=np.uint64).view(np.uint16)[:count]
+        whole, rest = divmod(p * 65536, 1)
+        hit = bits < int(whole)
+        if rest:
+            ties = np.flatnonzero(bits == int(whole))
+            hit[ties] = self._numpy.random(len(ties)) < rest
+        return hit.reshape(shape)
+
     def permutation(self, n: int) -> np.ndarray[Any, Any]:
         """Give the numbers from 0 to ``n - 1`` in random order."""
         return self._numpy.permutation(n)
@@ -95,3 +116,17 @@ def manual_seed(seed: int) -> Generator:
     True
     """
     return default_generator.manual_seed(seed)
+
+
+@contextmanager
+def replay(state: dict[str, Any] | None) -> Iterator[None]:
+    """Draw from the default generator what was drawn from ``state`` on, and let it go on afterwards as if nothing had been; None: do nothing."""
+    if state is None:
+        yield
+        return
+    now = default_generator.get_state()
+    default_generator.set_state(state)
+    try:
+        yield
+    finally:
+        default_generator.set_state(now)

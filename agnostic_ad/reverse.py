@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from threading import RLock
-from typing import Any
+from typing import Any, ClassVar
 
 from agnostic_ad import views
 from agnostic_ad.backends.base import Backend
-from agnostic_ad.levels import ABOVE_ALL, FAST, QUIET, TRANSFORMATIONS, Array, Level, check_alive, device_of, inexact
+from agnostic_ad.levels import QUIET, TRANSFORMATIONS, WATCHING, Array, Level, check_alive, device_of, inexact
 from agnostic_ad.namespaces import COMPLEX, backend_of_namespace, lookup
 from agnostic_ad.op import TABLE, ZERO, Op
 from agnostic_ad.tape import LEAF, PICK, MarkedNode, Node, Structural, adaptation, backward, extra, make_node, next_number, watch
@@ -97,7 +97,7 @@ class ReverseLevel(Level):
         y = op.run(data, params)
         if not (tracked and op.differentiable and self.depth > QUIET.get()):
             return self.wrap(y, None)
-        first = y[0] if isinstance(y, tuple) else y
+        first = y[0] if isinstance(y, tuple) and y else y
         if not inexact(first):
             return self.wrap(y, None)
         if op.variadic:
@@ -115,7 +115,11 @@ class ReverseLevel(Level):
         """Do the same for one operand, of this level: the common case, with less to find out."""
         payload, node = x.payload, x.node
         y = op.run_one(payload, params)
-        first = y[0] if isinstance(y, tuple) else y
+        first = y
+        if isinstance(y, tuple):
+            if not y:
+                return y
+            first = y[0]
         tracked = node is not None and op.differentiable and self.depth > QUIET.get()
         if not tracked or not (first.dtype is payload.dtype or inexact(first)):  # a tracked operand is inexact
             return self.wrap(y, None)
@@ -135,7 +139,7 @@ class ReverseLevel(Level):
         rules = op.reverse(positions)
         operands = data if op.variadic else [data[i] for i in positions]
         node = make_node(rules, parents, rules.keep(data, y), params, adaptation(rules, operands, first))
-        if FAST.get() == ABOVE_ALL:
+        if WATCHING.get():
             watch(node, data, y)
         return self.wrap(y, node)
 
@@ -170,6 +174,8 @@ class Variable(Array):
     __slots__ = ("node",)
     _state = ("payload", "node")
     node: Node | None
+    marks: ClassVar[list[Any]] = []
+    """Classes that count some Variables among their instances (``nn.Parameter``), by way of ``mark``: copies and pickles stay theirs."""
 
     def __init__(self, array: Any, requires_grad: bool | None = None) -> None:
         if isinstance(array, Array):
@@ -254,6 +260,11 @@ class Variable(Array):
                 self.level.complex = True
         elif not flag:
             self.node = None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Variable:
+        """Set ``requires_grad``, and give the Variable."""
+        self.requires_grad = requires_grad
+        return self
 
     @property
     def is_leaf(self) -> bool:
@@ -368,13 +379,26 @@ class Variable(Array):
         if self.grad is not None:
             assert made.node is not None
             extra(made.node).grad = copy.deepcopy(self.grad, memo)
-        memo[id(self)] = made
+        memo[id(self)] = _marked(made, self._marks())
         return made
 
     def __reduce__(self) -> Any:
         if not self.is_leaf or self.level is not BASE:
             raise RuntimeError("only leaf Variables of the define-by-run tape can be pickled; use x.detach() first")
-        return Variable, (self.payload, self.requires_grad)
+        return _rebuilt, (self.payload, self.requires_grad, self._marks())
+
+    def _marks(self) -> list[Any]:
+        return [kind for kind in Variable.marks if isinstance(self, kind)]
+
+
+def _rebuilt(payload: Any, requires_grad: bool, marks: list[Any]) -> Variable:
+    return _marked(Variable(payload, requires_grad), marks)
+
+
+def _marked(v: Variable, marks: list[Any]) -> Variable:
+    for kind in marks:
+        kind.mark(v)
+    return v
 
 
 def _names_dtype(backend: Backend, target: Any) -> bool:

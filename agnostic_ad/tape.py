@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from agnostic_ad.errors import AnomalyError, GraphFreedError
 from agnostic_ad.families import strong_product, sum_to_shape
-from agnostic_ad.levels import ABOVE_ALL, FAST, STRONG, Array, lift_to, unify
+from agnostic_ad.levels import STRONG, WATCHING, Array, lift_to, unify
 from agnostic_ad.namespaces import COMPLEX, RAW, lookup
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Structural:
     """Stands in a node's ``op`` where no operation of the table was run: ``rule(node, saved, ct, position) -> ct of a parent, or None``."""
 
     params = True
-    accumulate = None
+    accumulate = joint = None
     simple = variadic = False
 
     def __init__(self, name: str, rule: Callable[[Node, Any, Any, int], Any] | None = None) -> None:
@@ -232,7 +232,7 @@ def backward(
     cts: dict[int, Any] = {}
     heap: list[tuple[int, Node]] = []
     owned: set[int] = set()
-    watched, strong = FAST.get() == ABOVE_ALL, STRONG.get()
+    watched, strong = WATCHING.get(), STRONG.get()
     careful = watched or strong
     plain = not (level.nested or create_graph or watched)
     xp: Any = None
@@ -286,6 +286,8 @@ def backward(
         adapt = node.adapt
         simple = op.simple
         params = node.params if op.params else None
+        if not simple and op.joint is not None:
+            saved = op.joint(xp, ct, saved, params)
         position = -1
         parents = node.parents
         for parent in parents if type(parents) is tuple else (parents,):

@@ -21,11 +21,12 @@ BENCHMARKS = {
     "memory": "resident memory over 10,000 training steps without the garbage collector",
     "scale": "a graph of 1,000,000 operations beside torch: time and peak memory",
     "optim": "a step of SGD, RMSprop and Adam on NumPy beside torch",
+    "nn": "layers and training steps on NumPy beside torch eager",
     "train": "an MLP 784-128-10, three epochs, beside the same loop by hand in NumPy and torch",
     "gpu": "the chain and an MLP step on CuPy beside torch.cuda (needs a GPU)",
 }
 MODULES = {"import": "imports"}
-SLOW = ("scale", "train", "gpu")
+SLOW = ("scale", "nn", "train", "gpu")
 
 
 def measure(name: str, rounds: int | None, smoke: bool) -> dict[str, Any]:

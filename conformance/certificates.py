@@ -102,6 +102,7 @@ def certificate(name: str, report: Report) -> str:
     lines = [f"## {name}", "", f"{versions}; {report.level}, seed {report.seed}, {report.started[:10]}, {report.seconds:.0f} s.", ""]
     if report.setup:
         lines += [f"After `{report.setup}`.", ""]
+    lines += [line for limit in report.limits for line in (f"**{limit}**", "")]
     laws = held(report)
     cells: dict[tuple[str, str], list[Row]] = {}
     for row in report.rows:

@@ -175,6 +175,7 @@ def summary(report: Report) -> str:
     known = {**report.versions, "device": report.device, "setup": report.setup}
     facts = [f"{name} {value}" for name, value in known.items() if value and name != "platform"]
     parts.append(" · ".join([*facts, f"level {report.level}", f"seed {report.seed}"]))
+    parts += [_wrapped(limit) for limit in report.limits]
     ops = len({row.op for row in report.rows if row.op})
     counts = ", ".join(f"{count:,} {status}" for status, count in report.counts().items()) or "nothing was checked"
     verdict = "conforms" if report.ok else "does not conform"

@@ -12,13 +12,18 @@ import numpy as np
 import agnostic_ad as ad
 from agnostic_ad.backends import Backend
 from agnostic_ad.conformance.catalogue import EPS, Call
+from agnostic_ad.conformance.phases import settled
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import lookup
 
-__all__ = ["Function", "LawBroken", "Place", "close", "function", "host", "inner", "kept", "near", "parts", "sizes"]
+__all__ = ["GRAINS", "ROUNDINGS", "Function", "LawBroken", "Place", "close", "function", "host", "inner", "kept", "near", "parts", "sizes"]
 
 ROUNDINGS = 64.0
 """How many times the largest effect of a rounding in the operands a result may be off: a rule is a handful of operations, each with its own."""
+SPECIAL = 256.0
+"""The same for special functions, which are sums of many terms, some of them differences: 6e-14 in double precision."""
+GRAINS = {"half": 2.0**-24}
+"""The distance between numbers near zero, where that is no matter of course: half precision has no small numbers."""
 TINIEST = 1e-100
 LONG = 2.0**19
 """How many roundings lie between two ways to compute one thing: 1e-10 in double precision. It is for long computations (second derivatives of
@@ -137,11 +142,11 @@ class Function:
         return tuple(range(len(self.call.moving)))
 
     def __call__(self, *moving: Any) -> tuple[Any, ...]:
-        """Give the results that may carry a derivative."""
+        """Give the results that may carry a derivative, without the phases of vectors."""
         operands = list(self.operands)
         for i, x in zip(self.call.moving, moving, strict=True):
             operands[i] = x
-        return tuple(part for part in parts(self.call(operands)) if self.place.backend.kind(part.dtype) in "fc")
+        return tuple(part for part in settled(self.call, parts(self.call(operands))) if self.place.backend.kind(part.dtype) in "fc")
 
     @cached_property
     def value(self) -> tuple[Any, ...]:
@@ -158,6 +163,11 @@ class Function:
         """The relative tolerance between two ways to compute one thing."""
         return LONG * self.unit if self.unit == EPS["double"] else min(LONG / 64 * self.unit, 0.1)
 
+    @property
+    def roundings(self) -> float:
+        """How many roundings a result or a derivative may be off."""
+        return SPECIAL if self.call.op.name.startswith("special.") else ROUNDINGS
+
     def grant(self, y: Any, offs: Sequence[Any]) -> Any:
         """Give the error that roundings may leave in a result or a derivative, from how far it moved when its operands did, by one rounding each.
 
@@ -166,7 +176,7 @@ class Function:
         spread, size = np.max(np.abs(offs), axis=0), np.abs(y)
         if not self.call.op.elementwise:
             spread, size = (np.broadcast_to(np.max(x, initial=0.0), x.shape) for x in (spread, size))
-        return ROUNDINGS * (spread + self.unit * size)
+        return self.roundings * (spread + self.unit * size)
 
     def floor(self, y: Any) -> float:
         """Give the error that roundings may leave in a derivative of the result ``y`` that is zero by cancellation: none in elementwise operations."""

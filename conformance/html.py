@@ -50,6 +50,7 @@ def page(report: Report) -> str:
         "namespace": escape(report.namespace),
         "verdict": _verdict(report),
         "facts": _facts(report),
+        "limits": "".join(f'<p class="limit">{escape(limit)}</p>' for limit in report.limits),
         "buttons": "\n".join(
             f'<button type="button" value="{status}" aria-pressed="false"><b class="{status}">{SYMBOLS[status]}</b>{status} {count:,}</button>'
             for status, count in report.counts().items()

@@ -25,7 +25,7 @@ class Kink:
     op : str
         The operation.
     operands : tuple
-        Real numbers and nested lists of them; None for one that is not given.
+        Numbers and nested lists of them; None for one that is not given.
     slopes : tuple
         The cotangent of each operand.
     params : dict
@@ -56,9 +56,13 @@ def _pooling() -> Any:
 _POWER = "`x1 ** x2`"
 _JUMPS = "`floor`, `ceil`, `round`, `trunc`, `floor_divide`"
 _NORMS = "norms with `ord=inf`, `ord=-inf`, and `ord=1`, `ord=-1` of matrices"
+_ZERO_VALUES = '`matrix_norm`, `ord="nuc"`, `ord=2`, `ord=-2`'
+_ENTROPIES = "`special.rel_entr(x, y)`, `special.kl_div(x, y)`"
 _ROWS = [
     Kink("`abs`, `sign`", "abs", ([0.0, -0.0],), ([0.0, 0.0],)),
     Kink("`abs`, `sign`", "sign", ([0.0, -0.0],), ([0.0, 0.0],)),
+    Kink("`abs`, `sign`", "abs", ([0j],), ([0j],)),
+    Kink("`abs`, `sign`", "sign", ([0j],), ([0j],)),
     Kink("`max`, `min` along axes", "max", ([1.0, 3.0, 3.0],), ([0.0, 0.5, 0.5],)),
     Kink("`max`, `min` along axes", "min", ([[1.0, 1.0], [2.0, 0.0]],), ([[1.0, 0.0], [0.0, 1.0]],), {"axis": 0}),
     Kink("`max`, `min` along axes", "min", ([1.0, 1.0, 1.0, 1.0],), ([0.25, 0.25, 0.25, 0.25],)),
@@ -79,8 +83,10 @@ _ROWS = [
     Kink("`sqrt`, `log`, `x ** 0.5`", "pow", (0.0, 0.5), (_INF, 0.0)),
     *(Kink(_JUMPS, name, ([0.0, 1.0],), ([0.0, 0.0],)) for name in ("floor", "ceil", "round", "trunc")),
     Kink(_JUMPS, "floor_divide", (4.0, 2.0), (0.0, 0.0)),
-    Kink("`special.xlogy(x, y)`, `special.xlog1py(x, y)`", "special.xlogy", (0.0, 0.0), (0.0, 0.0)),
-    Kink("`special.xlogy(x, y)`, `special.xlog1py(x, y)`", "special.xlog1py", (0.0, [-1.0, -2.0]), (0.0, [0.0, 0.0])),
+    Kink("`special.xlogy(x, y)`, `special.xlog1py(x, y)`", "special.xlogy", (0.0, [0.0, -1.0, 2.0]), (math.log(2.0), [0.0] * 3)),
+    Kink("`special.xlogy(x, y)`, `special.xlog1py(x, y)`", "special.xlog1py", (0.0, [-1.0, -2.0, -0.5]), (-math.log(2.0), [0.0] * 3)),
+    Kink(_ENTROPIES, "special.rel_entr", (0.0, 2.0), (-_INF, 0.0)),
+    Kink(_ENTROPIES, "special.kl_div", (0.0, 2.0), (-_INF, 1.0)),
     Kink("`special.huber(delta, r)`", "special.huber", (1.0, [1.0, -1.0]), (0.0, [1.0, -1.0])),
     Kink("`special.i0e`", "special.i0e", ([0.0],), ([0.0],)),
     Kink("`special.logsumexp`", "special.logsumexp", ([-_INF, -_INF], None), ([0.0, 0.0], None)),
@@ -95,6 +101,8 @@ _ROWS = [
     Kink(_NORMS, "linalg.vector_norm", ([3.0, -3.0, 1.0],), ([0.5, -0.5, 0.0],), {"ord": _INF}),
     Kink(_NORMS, "linalg.matrix_norm", ([[1.0, 2.0], [3.0, 2.0]],), ([[0.5, 0.5], [0.5, 0.5]],), {"ord": 1}),
     Kink("`matrix_norm`, `ord=2`, `ord=-2`", "linalg.matrix_norm", ([[1.0, 0.0], [0.0, 1.0]],), ([[0.5, 0.0], [0.0, 0.5]],), {"ord": 2}),
+    Kink(_ZERO_VALUES, "linalg.matrix_norm", ([[2.0, 0.0], [0.0, 0.0]],), ([[1.0, 0.0], [0.0, 0.0]],), {"ord": "nuc"}),
+    Kink(_ZERO_VALUES, "linalg.matrix_norm", ([[2.0, 0.0], [0.0, 0.0]],), ([[0.0, 0.0], [0.0, 0.0]],), {"ord": -2}),
 ]
 
 KINKS: dict[str, list[Kink]] = {}

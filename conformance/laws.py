@@ -9,24 +9,20 @@ Re(conj(a) b). Tolerances are the `oracle`'s.
 
 from __future__ import annotations
 
-import functools
-import inspect
-import itertools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 import agnostic_ad as ad
-from agnostic_ad import graph
+from agnostic_ad.conformance.batched import abstract_is_actual, batched_gradients_are_loops, batches_are_loops, captured_is_eager
 from agnostic_ad.conformance.catalogue import EPS, Call
 from agnostic_ad.conformance.comparing import ROUNDINGS, Function, LawBroken, Place, close, function, host, inner, kept, near, parts
 from agnostic_ad.conformance.kinks import KINKS, Kink
 from agnostic_ad.conformance.oracle import NUDGES, extrapolated, fifty_digits, nudged, truth
 from agnostic_ad.conformance.precision import lower_precision_agrees
-from agnostic_ad.errors import EscapedArrayError, UnsupportedError
-from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace, lookup
+from agnostic_ad.namespaces import backend_of_namespace
 from agnostic_ad.rules import QUICK
 
 __all__ = ["LAWS", "NARROW", "Law", "LawBroken", "Place"]
@@ -126,21 +122,46 @@ def reverse_is_the_adjoint(call: Call, place: Place) -> bool:
     f = function(call, place)
     if f is None:
         return False
-    cts, known = f.cotangents(1), truth(f)
-    found = ad.vjp(f, *f.point)[1](cts)
-    kept("the cotangent", found, f.point, place)
-    for i, (g, t) in enumerate(zip(found, f.tangents(0), strict=True)):
-        left, right = inner([g], [t]), inner(cts, known.values[i])
-        sums = np.sum(np.abs(host(g) * host(t))) + sum(np.sum(np.abs(host(c) * v)) for c, v in zip(cts, known.values[i], strict=True))
-        error = sum(float(np.sum(np.abs(host(c)) * e)) for c, e in zip(cts, known.errors[i], strict=True)) + ROUNDINGS * f.unit * float(
-            sums
-        )
-        if not (abs(left - right) <= error or left == right):
-            raise LawBroken(
-                f"<J^T ct, t> for operand {call.moving[i]}: {left!r}, expected {right!r}; off by {abs(left - right):.2g}, "
-                f"of which rounding explains {error:.2g}. The cotangent:\n{host(g)}"
-            )
+    cts, known, every = f.cotangents(1), truth(f), range(len(f.value))
+    for used in dict.fromkeys([tuple(every), *((k,) for k in every)]):  # all results, and each alone
+
+        def some(*xs: Any, used: tuple[int, ...] = used) -> tuple[Any, ...]:
+            y = f(*xs)
+            return tuple(y[k] for k in used)
+
+        found = ad.vjp(some, *f.point)[1](tuple(cts[k] for k in used))
+        kept("the cotangent", found, f.point, place)
+        for i, g in enumerate(found):
+            _adjoint(f, i, g, [(host(cts[k]), known.values[i][k], known.errors[i][k]) for k in used])
     return True
+
+
+def _adjoint(f: Function, i: int, g: Any, along: list[tuple[Any, Any, Any]]) -> None:
+    """Compare the cotangent of an operand with cotangents, true tangents and their errors, one triple for each result."""
+    g, t, what = host(g), host(f.tangents(0)[i]), f"operand {f.call.moving[i]}"
+    left, right = inner([g], [t]), sum(inner([ct], [v]) for ct, v, _ in along)
+    sums = np.sum(np.abs(g * t)) + sum(np.sum(np.abs(ct * v)) for ct, v, _ in along)
+    error = sum(float(np.sum(np.abs(ct) * e)) for ct, _, e in along) + f.roundings * f.unit * float(sums)
+    if not (abs(left - right) <= error or left == right):
+        raise LawBroken(
+            f"<J^T ct, t> for {what}: {left!r}, expected {right!r}; off by {abs(left - right):.2g}, "
+            f"of which rounding explains {error:.2g}. The cotangent:\n{g}"
+        )
+    if f.call.op.elementwise and f.call.kind == "f" and len(along) == 1 and np.all(t):
+        ((ct, v, e),) = along  # number by number, lest a small one be lost among large ones
+        sizes = _summed(np.abs(ct * v / t), t.shape)
+        near(
+            f"the cotangent of {what}",
+            [g],
+            [_summed(ct * v / t, t.shape)],
+            [_summed(np.abs(ct) * e / np.abs(t), t.shape) + f.unit * f.roundings * sizes],
+        )
+
+
+def _summed(x: Any, shape: tuple[int, ...]) -> Any:
+    """Undo the broadcasting of an operand of some shape."""
+    x = np.sum(x, axis=tuple(range(x.ndim - len(shape))))
+    return np.sum(x, axis=tuple(a for a, n in enumerate(shape) if n == 1), keepdims=True)
 
 
 def derivatives_are_linear(call: Call, place: Place) -> bool:
@@ -225,7 +246,8 @@ def _stated(call: Call, kink: Kink, place: Place) -> None:
     backend = place.backend
 
     def array(x: Any) -> Any:
-        return backend.from_numpy(np.asarray(x, dtype=np.float64), place.device)
+        x = np.asarray(x)
+        return backend.from_numpy(x.astype(np.complex128 if x.dtype.kind == "c" else np.float64), place.device)
 
     given = [i for i, x in enumerate(kink.operands) if x is not None]
     slopes = [kink.slopes[i] for i in given]
@@ -236,13 +258,14 @@ def _stated(call: Call, kink: Kink, place: Place) -> None:
 
     point = [array(kink.operands[i]) for i in given]
     y, pullback = ad.vjp(f, *point)
-    ct = np.broadcast_to(np.asarray(kink.ct), host(y).shape)
+    close(f"the value at {kink.operands} ({kink.row})", y, f(*point), 1e-10)
+    ct = np.broadcast_to(np.asarray(kink.ct, dtype=host(y).dtype), host(y).shape)
     found = pullback(array(ct))
     for x, g, slope in zip(point, found, slopes, strict=True):
         kept("the cotangent", g, x, place)
         near(f"the cotangent at {kink.operands} ({kink.row})", [g], [np.asarray(slope)], [_FEW * np.abs(slope)])
     if all(np.all(np.isfinite(s)) for s in slopes):
-        tangent = ad.jvp(f, point, [array(np.ones(x.shape)) for x in point])[1]
+        tangent = ad.jvp(f, point, [array(np.ones(x.shape, dtype=host(x).dtype)) for x in point])[1]
         total = np.asarray(sum(np.sum(s) for s in slopes))
         near(f"<ct, J 1> at {kink.operands} ({kink.row})", [np.asarray(np.sum(ct * host(tangent)))], [total], [_FEW * np.abs(total)])
 
@@ -280,128 +303,6 @@ def quick_forms_agree(call: Call, place: Place) -> bool:
         kept("a quick form", y, f.value, place)
         close("a quick form", y, f.value, f.rounding)
         close("the cotangent of a quick form", pullback(cts), expected, f.rounding)
-    return True
-
-
-# --- batches --------------------------------------------------------------------------------------------------------------------------------
-def _subsets(positions: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Give all non-empty subsets of up to two positions; of more, each alone and all together."""
-    counts = range(1, len(positions) + 1) if len(positions) <= 2 else (1, len(positions))
-    return [subset for n in counts for subset in itertools.combinations(positions, n)]
-
-
-def _of_arrays(call: Call, operands: Sequence[Any]) -> Callable[..., Any]:
-    """Give the call as a function of all its arrays."""
-
-    def f(*arrays: Any) -> Any:
-        there = list(operands)
-        for i, x in zip(call.arrays, arrays, strict=True):
-            there[i] = x
-        return call(there)
-
-    return f
-
-
-def batches_are_loops(call: Call, place: Place) -> bool:
-    """``vmap`` gives what a loop over the members gives, whichever operands have a batch axis, in front or at the end."""
-    draws = [call.draw(place.backend, n, place.device) for n in range(2)]
-    f, first = _of_arrays(call, draws[0]), function(call, place)
-    rounding = 1e-10 if first is None else first.rounding
-    for number, subset in enumerate(_subsets(call.arrays)):
-        axis = -1 if number % 2 else 0
-        members = [[d[i] if i in subset else draws[0][i] for i in call.arrays] for d in draws]
-        stacked = [
-            place.backend.stack([m[k] for m in members], axis=axis) if i in subset else members[0][k] for k, i in enumerate(call.arrays)
-        ]
-        mapped = ad.vmap(f, in_axes=tuple(axis if i in subset else None for i in call.arrays))
-        if call.case.dynamic:
-            if set(subset) == set(call.arrays):
-                _refused(functools.partial(mapped, *stacked), "vmap")
-            continue
-        rows = [parts(f(*m)) for m in members]
-        expected = [place.backend.stack([row[k] for row in rows]) for k in range(len(rows[0]))]
-        found, what = parts(mapped(*stacked)), f"vmap over operands {subset} at axis {axis}"
-        kept(what, found, expected, place)
-        close(what, found, expected, rounding)
-    return True
-
-
-def _refused(run: Callable[[], Any], what: str) -> None:
-    try:
-        run()
-    except (UnsupportedError, EscapedArrayError):
-        return
-    raise LawBroken(f"the shape of the result depends on values, and {what} did not refuse it")
-
-
-def batched_gradients_are_loops(call: Call, place: Place) -> bool:
-    """``vmap`` of the gradient gives what a loop over gradients gives, and the gradient of ``vmap`` their sum."""
-    f = function(call, place)
-    if f is None or call.case.dynamic:
-        return False
-    gradient, other = ad.grad(f.loss(), f.numbers), call.draw(place.backend, 1, place.device)
-    points = [f.point, tuple(other[i] for i in call.moving)]
-    stacked = [place.backend.stack(list(xs)) for xs in zip(*points, strict=True)]
-    expected = [place.backend.stack(list(gs)) for gs in zip(*(gradient(*p) for p in points), strict=True)]
-    found = ad.vmap(gradient)(*stacked)
-    kept("vmap of grad", found, expected, place)
-    close("vmap of grad", found, expected, f.rounding)
-
-    def total(*xs: Any) -> Any:
-        losses = ad.vmap(f.loss())(*xs)
-        return ad.namespace(losses).sum(losses)
-
-    close("grad of vmap", ad.grad(total, f.numbers)(*stacked), expected, f.rounding)
-    return True
-
-
-# --- shapes, dtypes, graphs -----------------------------------------------------------------------------------------------------------------
-def abstract_is_actual(call: Call, place: Place) -> bool:
-    """The rule for shapes and dtypes, which graphs are built by, says what the call does."""
-    op = call.op
-    if op.abstract is None or call.case.dynamic:
-        return False
-    operands, params = tuple(call.draw(place.backend, device=place.device)), call.params(place.backend)
-    if op.scalars:
-        operands = op.promote(operands)
-    expected = parts(op.invoke(op, (), operands, params))
-    if op.prepare is not None:
-        operands, params = op.prepare(operands, {**dict.fromkeys(op.params), **_defaults(call), **params})
-    else:
-        params = {**_defaults(call), **params}
-    shapes = tuple(ShapeDtype(tuple(x.shape), x.dtype) if lookup(x) is not None else x for x in operands)
-    for a, b in zip(parts(op.abstract(place.backend, shapes, params)), expected, strict=True):
-        if (tuple(a.shape), a.dtype) != (tuple(b.shape), b.dtype):
-            raise LawBroken(
-                f"the abstract result: shape {tuple(a.shape)} and dtype {a.dtype}; the actual one: {tuple(b.shape)} and {b.dtype}"
-            )
-    return True
-
-
-def _defaults(call: Call) -> dict[str, Any]:
-    parameters = inspect.signature(call.op.bind(None)).parameters.values()
-    return {p.name: p.default for p in parameters if p.name in call.op.params and p.default is not p.empty}
-
-
-def captured_is_eager(call: Call, place: Place) -> bool:
-    """A graph of the call, and one of its gradient, give what running them at once gives."""
-    operands = call.draw(place.backend, device=place.device)
-    arrays = [operands[i] for i in call.arrays]
-    f, first = _of_arrays(call, operands), function(call, place)
-    if call.case.dynamic:
-        _refused(lambda: graph.capture(f, *arrays), "capture")
-        return True
-    if call.op.abstract is None and call.op.composite is None:
-        return False
-    expected, captured = f(*arrays), graph.capture(f, *arrays)
-    found = captured(*arrays)
-    kept("the graph", found, expected, place)
-    close("the graph", found, expected, 1e-10 if first is None else first.rounding)
-    if first is not None:
-        gradient = ad.grad(first.loss(), first.numbers)
-        replayed = graph.capture(gradient, *first.point)(*first.point)
-        kept("the graph of the gradient", replayed, first.point, place)
-        close("the graph of the gradient", replayed, gradient(*first.point), first.rounding)
     return True
 
 

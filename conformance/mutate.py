@@ -54,8 +54,6 @@ FEW = 3
 
 BAR = 0.99
 """The share of faults that must be seen."""
-THROUGH = {"linalg.eig": "linalg.eigvals"}
-"""Operations with few calls of their own: the calls of the one named reach their rules."""
 
 Check = tuple[str, Call]
 
@@ -127,12 +125,13 @@ def checks(name: str, place: Place, more: bool = False) -> list[Check]:
     more : bool
         Rather than the calls that the table states, give those that Hypothesis draws at the quick level, with the cheap laws.
     """
-    through, found = [name, *([THROUGH[name]] if name in THROUGH else [])], list[Check]()
-    wide, narrow = ([c for n in through for c in calls(TABLE[n], precision) if TABLE[n].cases] for precision in ("double", "single"))
+    op, found = TABLE[name], list[Check]()
+    wide, narrow = (list(calls(op, precision)) for precision in ("double", "single"))
     wide.sort(key=lambda call: call.size[1:], reverse=True)
     narrow, few = _few([call for call in narrow if call.moving]), _few(wide)
     if more:
-        wide = [c for n in through for kind in "fcib" if _takes(n, kind) for c in drawn(TABLE[n], kind, EXTENTS["quick"].drawn, 0)]
+        kinds = [kind for kind in "fcib" if any(kind in case.kinds for case in op.cases or ())]
+        wide = [c for kind in kinds for c in drawn(op, kind, EXTENTS["quick"].drawn, 0)]
     for law in ORDER if more else (*ORDER, *(law for law in LAWS if law not in ORDER)):
         for call in narrow if law in NARROW else wide if law in ORDER else few:
             try:
@@ -141,10 +140,6 @@ def checks(name: str, place: Place, more: bool = False) -> list[Check]:
             except Exception:
                 continue
     return found
-
-
-def _takes(name: str, kind: str) -> bool:
-    return any(kind in case.kinds for case in TABLE[name].cases or ())
 
 
 def _few(given: list[Call]) -> list[Call]:
@@ -263,9 +258,9 @@ engine, its quick path included, runs as it always does; values of plain arrays 
 batches, and shapes and dtypes.
 
 Two sorts are planted. *Wrappers* change what a rule is given or gives, for every operation. *Edits* change one place of the rule's own text, such as
-a sign or a constant, helpers of the standard's elementwise functions included. The rules of `xp.special`, which are numerical methods with
-branches for the far ends of the real line, are wrapped and not edited: tests of their own compare them with fifty digits there. `nn.pool_take` and
-`nn.pool_put`, which only `nn.max_pool` calls, are left out."""
+a sign or a constant, helpers of the standard's elementwise functions included. Of `xp.special` the formulas are edited; the numerical methods that
+they call, with branches for the far ends of the real line, are wrapped and not edited: tests of their own compare them with fifty digits there. `nn.pool_take`
+and `nn.pool_put`, which only `nn.max_pool` calls, are left out."""
 
 
 def page(done: Outcomes, jobs: int) -> str:

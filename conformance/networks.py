@@ -19,7 +19,7 @@ import agnostic_ad as ad
 from agnostic_ad import nn, trees
 from agnostic_ad.conformance.catalogue import DTYPES, EPS, Call
 from agnostic_ad.conformance.checking import has
-from agnostic_ad.conformance.comparing import LawBroken, Place, host, inner, kept, near
+from agnostic_ad.conformance.comparing import GRAINS, LawBroken, Place, host, inner, kept, near
 from agnostic_ad.conformance.oracle import NUDGES, extrapolated, nudged
 from agnostic_ad.conformance.report import Row
 from agnostic_ad.errors import MissingFunctionError
@@ -35,8 +35,6 @@ __all__ = ["LAWS", "TRAININGS", "check", "check_networks", "names"]
 
 ROUNDINGS = 16.0
 """How many times the largest effect of a rounding in what is given a result may be off, beside as many roundings of its largest number."""
-GRAINS = {"half": 2.0**-24}
-"""The distance between numbers near zero, where that is no matter of course: half precision has no small numbers."""
 AIMS = (-1.0, 2.0, 0.5, 3.0, -2.0, 1.5, 0.0)
 """Where parameters should go in each step of an optimizer, times where they started: gradients change their signs. RAdam needs six to warm up."""
 LONG = 50
@@ -83,7 +81,11 @@ class Setting:
     def layer(self) -> Any:
         """Make the layer; its initial values are the seed's."""
         with _seeded(self.seed), ad.defaults(xp=self.place.backend.xp, dtype=DTYPES[self.precision]["f"], device=self.place.device):
-            return eval(self.sample.code, {"nn": nn, "train": train})
+            made = eval(self.sample.code, {"nn": nn, "train": train})
+            if isinstance(made, nn.LazyModuleMixin):
+                made.eval()(*self.draw())  # which gives it its initial values
+                made.train()
+            return made
 
     def optimizer(self, params: list[Any], code: str = "") -> Any:
         """Make the optimizer."""

@@ -10,30 +10,38 @@ steps, extrapolated twice (Richardson). The last correction is the estimate of w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from agnostic_ad.conformance.catalogue import Call
-from agnostic_ad.conformance.comparing import ROUNDINGS, Function, host
+from agnostic_ad.conformance.comparing import ROUNDINGS, Function, host, parts
+from agnostic_ad.conformance.phases import settled
 from agnostic_ad.errors import MissingFunctionError
 from agnostic_ad.namespaces import backend_of
+from agnostic_ad.samples import TINY
 
-__all__ = ["AVAILABLE", "NUDGES", "Truth", "extrapolated", "fifty_digits", "nudged", "truth"]
+__all__ = ["AVAILABLE", "NUDGES", "WITHOUT", "Truth", "extrapolated", "fifty_digits", "nudged", "truth"]
 
 AVAILABLE = find_spec("mparray") is not None
 """Whether there are fifty digits."""
+WITHOUT = (
+    "mparray is not installed: derivatives were compared with differences in double precision alone, not with fifty digits, and the values of "
+    "NumPy with nothing."
+)
+"""What a report says where there are none."""
 DIGITS, MORE = 80, 240
-"""How many are computed with, so that the difference leaves fifty: it loses twenty, and as many again where numbers are small. More, where large
-ones are among them: 120 are lost where the squares of 1e-30 and 1e30 are added."""
-STEP = 1e-20
+"""How many are computed with, so that the difference leaves fifty: it loses twenty, and as many again where numbers are small. More, where very
+small or large ones are among them: 120 are lost where the squares of 1e-30 and 1e30 are added."""
+STEP = 2.0**-66
+"""Of the differences: 1e-20, and a power of two, by which numbers are multiplied and divided without rounding."""
 STEPS = (4e-3, 2e-3, 1e-3)
 """Of the extrapolation. Their errors go down with the sixth power, to that of rounding at the last; where a kink lies between, they do not
 agree, and the estimate is large."""
 NUDGES = 4
-"""How often operands and tangents are moved: each time every element up or down by one rounding, by lot."""
+"""How often operands and tangents are moved at most: each time every element up or down by one rounding."""
 NOISE = 2.0**10
 """How many roundings the values may be off that are extrapolated from: second derivatives and decompositions are long computations."""
 
@@ -94,57 +102,70 @@ def _computed(f: Function) -> Truth | None:
         return None
     import mpmath
 
-    moving, rng = f.call.moving, np.random.default_rng(0)
+    moving = f.call.moving
     operands = [_double(x) if i in f.call.arrays else x for i, x in enumerate(f.operands)]
     tangents = [_double(t) for t in f.tangents(0)]
-    large = any(f.call.case.operands[i].scale > 1.0 for i in moving)
-    with mpmath.workdps(MORE if large else DIGITS):
+    far = any(not TINY <= f.call.case.operands[i].scale <= 1.0 for i in moving)
+    with mpmath.workdps(MORE if far else DIGITS):
         try:
             results, values = _derivatives(f.call, operands, tangents)
-            moved = []
-            for _ in range(NUDGES):
-                there = [nudged(rng, x, f.unit) if i in moving else x for i, x in enumerate(operands)]
-                moved.append(_derivatives(f.call, there, [nudged(rng, t, f.unit) for t in tangents]))
+            moved = [_derivatives(f.call, *there) for there in _around(f, operands, tangents)]
         except MissingFunctionError:
             return None
-        result_errors = [_granted(f, y, [m[k] for m, _ in moved]) for k, y in enumerate(results)]
+    with np.errstate(invalid="ignore"):  # the difference of infinities
+        result_errors = [f.grant(y, [m[k] - y for m, _ in moved]) for k, y in enumerate(results)]
         errors = [
-            [_granted(f, y, [m[i][k] for _, m in moved]) + f.floor(_rounded(results[k])) for k, y in enumerate(ys)]
-            for i, ys in enumerate(values)
+            [f.grant(y, [m[i][k] - y for _, m in moved]) + f.floor(results[k]) for k, y in enumerate(ys)] for i, ys in enumerate(values)
         ]
-        return Truth([_rounded(y) for y in results], result_errors, [[_rounded(y) for y in ys] for ys in values], errors)
+    return Truth(results, result_errors, values, errors)
 
 
-def _granted(f: Function, y: Any, moved: Sequence[Any]) -> Any:
-    return f.grant(_rounded(y), [_rounded(m - y) for m in moved])
+def _around(f: Function, operands: Sequence[Any], tangents: Sequence[Any]) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Yield operands and tangents, each number moved by one rounding.
+
+    A number that an elementwise operation gives depends on one of each operand, so a few patterns of signs find the largest effect but for a factor
+    of two: orthogonal ones (Hadamard's), as many as there are real and imaginary parts. Of a rounding in the tangent, `Function.grant` knows.
+    Other operations add up many numbers, which are moved by lot, and Python's own with them.
+    """
+    moving, rng = f.call.moving, np.random.default_rng(0)
+    components = [(i, part) for i in moving for part in ((1.0, 1j) if np.iscomplexobj(operands[i]) else (1.0,))]
+    if not f.call.op.elementwise or len(components) > NUDGES:
+        for _ in range(NUDGES):
+            there = [nudged(rng, x, f.unit) if i in moving or isinstance(x, float) else x for i, x in enumerate(operands)]
+            yield there, [nudged(rng, t, f.unit) for t in tangents]
+        return
+    for row in range(1 << (len(components) - 1).bit_length()):
+        there = list(operands)
+        for column, (i, unit) in enumerate(components):
+            part = np.real(operands[i]) if unit == 1.0 else np.imag(operands[i])
+            there[i] = there[i] + part * unit * (f.unit if (row & column).bit_count() % 2 == 0 else -f.unit)
+        yield there, list(tangents)
 
 
 def nudged(rng: np.random.Generator, x: Any, unit: float) -> Any:
-    """Move each number of an inexact NumPy array up or down by one rounding, by lot; real and imaginary parts each their own way."""
+    """Move a number, or each of an inexact NumPy array, up or down by one rounding, by lot; real and imaginary parts each their own way."""
     if np.iscomplexobj(x):
         return nudged(rng, np.real(x), unit) + 1j * nudged(rng, np.imag(x), unit)
+    if isinstance(x, float):
+        return x * (1 + unit * float(rng.choice([-1.0, 1.0])))
     return x * (1 + unit * rng.choice([-1.0, 1.0], x.shape))
 
 
 def _derivatives(call: Call, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[list[Any]]]:
-    """Give the inexact results, and for each operand that moves their differences, in many digits."""
+    """Give the inexact results, and for each operand that moves their differences, computed with many digits."""
     import mparray
-    import mpmath
 
-    step = mpmath.mpf(STEP)
     many = [mparray.asarray(x) if i in call.arrays else x for i, x in enumerate(operands)]
 
     def results(there: list[Any]) -> list[Any]:
-        y = call(there)
-        parts = y if isinstance(y, tuple | list) else [y]
-        return [part for part in parts if mparray.isdtype(part.dtype, ("real floating", "complex floating"))]
+        return [part for part in settled(call, parts(call(there))) if mparray.isdtype(part.dtype, ("real floating", "complex floating"))]
 
     here, found = results(many), []
     for i, t in zip(call.moving, tangents, strict=True):
         there = list(many)
-        there[i] = many[i] + mparray.asarray(t) * step
-        found.append([(a - b) / step for a, b in zip(results(there), here, strict=True)])
-    return here, found
+        there[i] = many[i] + mparray.asarray(t * STEP)
+        found.append([_rounded(a - b) / STEP for a, b in zip(results(there), here, strict=True)])
+    return [_rounded(y) for y in here], found
 
 
 def _rounded(x: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from agnostic_ad.conformance.command import add_options, names
 from agnostic_ad.conformance.deviations import DeviationsError
 from agnostic_ad.conformance.report import Report, Row
-from agnostic_ad.conformance.running import LEVELS, Task, UnknownNameError, Workers, chosen, nearest
+from agnostic_ad.conformance.running import LEVELS, Task, UnknownNameError, Workers, chosen, limits, nearest
 
 if TYPE_CHECKING:
     from pytest import Config, Metafunc, Parser
@@ -45,9 +45,10 @@ def _task(config: Config) -> Task:
     return Task(namespace, nearest(level, LEVELS, "level"), seed, device, setup, known or "")
 
 
-def pytest_report_header(config: Config) -> str:
-    """Say what is tested."""
-    return f"conformance of {config.getoption('--namespace')}, level {config.getoption('--level')}, seed {config.getoption('--seed')}"
+def pytest_report_header(config: Config) -> list[str]:
+    """Say what is tested, and what is not."""
+    head = f"conformance of {config.getoption('--namespace')}, level {config.getoption('--level')}, seed {config.getoption('--seed')}"
+    return [head, *limits()]
 
 
 @pytest.fixture(scope="session")

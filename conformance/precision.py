@@ -11,7 +11,7 @@ import numpy as np
 
 import agnostic_ad as ad
 from agnostic_ad.conformance.catalogue import Call
-from agnostic_ad.conformance.comparing import Function, LawBroken, Place, function, host, kept, near
+from agnostic_ad.conformance.comparing import GRAINS, ROUNDINGS, Function, LawBroken, Place, function, host, kept, near
 from agnostic_ad.conformance.oracle import NUDGES, nudged
 from agnostic_ad.namespaces import lookup
 
@@ -47,7 +47,8 @@ def _narrow(call: Call, place: Place) -> bool:
         raise LawBroken(f"{call.dtype} in, {', '.join(sorted(widths))} out")
     expected, errors = _measured(call, place, f, tangents, cts)
     if call.precision != "single":  # a series of many terms, as of the incomplete gamma function, leaves one digit of three
-        errors = [e + f.rounding * np.max(np.abs(y), initial=0.0) for e, y in zip(errors, expected, strict=True)]
+        least = ROUNDINGS * GRAINS.get(call.precision, 0.0)
+        errors = [e + least + f.rounding * np.max(np.abs(y), initial=0.0) for e, y in zip(errors, expected, strict=True)]
     near(f"in {call.dtype} (results, tangents, cotangents)", found, expected, errors)
     return True
 

@@ -86,6 +86,8 @@ class Report:
         The code that ran before.
     allow_missing : bool
         Whether functions that the library lacks are let pass.
+    limits : list of str
+        What was not checked, for lack of a package.
     rows : list of Row
         One for each operation, law, dtype and device.
     versions : dict
@@ -102,6 +104,7 @@ class Report:
     device: str = ""
     setup: str = ""
     allow_missing: bool = False
+    limits: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     started: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
@@ -156,6 +159,7 @@ class Report:
         suite.set("time", f"{self.seconds:.3f}")
         properties = ElementTree.SubElement(suite, "properties")
         facts = {"level": self.level, "seed": str(self.seed), "device": self.device, "setup": self.setup, **self.versions}
+        facts |= {"not checked": " ".join(self.limits)} if self.limits else {}
         for name, value in facts.items():
             ElementTree.SubElement(properties, "property", name=name, value=_legal(value))
         totals = Counter(tests=len(self.rows), failures=0, errors=0, skipped=0)

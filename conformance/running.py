@@ -19,14 +19,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from agnostic_ad.conformance import deviations, networks
+from agnostic_ad.conformance import deviations, networks, oracle, strategies
 from agnostic_ad.conformance.checking import check, operations, resolve
 from agnostic_ad.conformance.laws import LAWS, Place
 from agnostic_ad.conformance.report import Report, Row, versions
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.namespaces import backend_of_namespace
 
-__all__ = ["LEVELS", "Task", "UnknownNameError", "Workers", "chosen", "held", "laws", "run", "subjects"]
+__all__ = ["LEVELS", "Task", "UnknownNameError", "Workers", "chosen", "held", "laws", "limits", "run", "subjects"]
 
 LEVELS = ("quick", "full")
 START = 120.0
@@ -110,7 +110,7 @@ def run(
         if isinstance(facts, Row):
             report.rows.append(facts)
             return report
-        report.versions, report.device = facts["versions"], facts["device"]
+        report.versions, report.device, report.limits = facts["versions"], facts["device"], facts["limits"]
         for done, (name, rows) in enumerate(workers.check(names), start=1):
             report.rows.extend(rows)
             if progress is not None:
@@ -133,6 +133,11 @@ def nearest(name: str, known: Sequence[str], what: str) -> str:
 def subjects(level: str = "full") -> list[str]:
     """Give the names of all that is checked: the operations of the table, then layers, losses, optimizers and trainings."""
     return [*operations(), *networks.names(level)]
+
+
+def limits() -> list[str]:
+    """Say what cannot be checked here, for lack of a package."""
+    return [part.WITHOUT for part in (strategies, oracle) if not part.AVAILABLE]
 
 
 def laws() -> dict[str, str]:
@@ -180,7 +185,7 @@ class Task:
             x = place.backend.asarray([0.5, 1.5], dtype=place.backend.float64, device=place.device)
             if not str(x.dtype).endswith("float64"):
                 raise UnsupportedError(f"it gives {x.dtype} for float64. For jax, set JAX_ENABLE_X64=1.")
-            return {"versions": versions(place.backend), "device": str(place.backend.device(x))}
+            return {"versions": versions(place.backend), "device": str(place.backend.device(x)), "limits": limits()}
         except Exception as error:
             reason = f"{self.namespace} cannot be used: {type(error).__name__}: {error}"
             return Row("", "", "", self.device or "", "error", reason=reason)

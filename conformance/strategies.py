@@ -17,10 +17,12 @@ from agnostic_ad.conformance.catalogue import DTYPES, Call
 from agnostic_ad.op import Op
 from agnostic_ad.samples import Case, Free, Operand
 
-__all__ = ["AVAILABLE", "drawn", "smallest", "strategy"]
+__all__ = ["AVAILABLE", "WITHOUT", "drawn", "smallest", "strategy"]
 
 AVAILABLE = find_spec("hypothesis") is not None
 """Whether there is anything to draw with."""
+WITHOUT = "hypothesis is not installed: only the calls that the table states were checked, none that were drawn, and examples are not the smallest."
+"""What a report says where there is nothing."""
 ELEMENTS = 12
 """Of one operand, at most: fifty-digit numbers take their time, and a fault needs no more."""
 TRIES = 200

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from agnostic_ad import Variable
-from agnostic_ad.config import move, parse
-from agnostic_ad.errors import AgnosticADError
-from agnostic_ad.nn.parameter import Buffer, Parameter, adopt, assign, clear_grad
+from agnostic_ad.errors import UnsupportedError
+from agnostic_ad.levels import Array
+from agnostic_ad.nn.conversion import Convertible
+from agnostic_ad.nn.hooks import Hooks, RemovableHandle, call_hooked
+from agnostic_ad.nn.parameter import Buffer, Parameter, PassingBuffer, clear_grad
+from agnostic_ad.nn.state import IncompatibleKeys, StateError, Stateful
+from agnostic_ad.nn.where import say_where
 
 __all__ = ["IncompatibleKeys", "Module", "RemovableHandle", "StateError"]
 
-_hook_numbers = itertools.count()
 
-
-class StateError(AgnosticADError, RuntimeError, ValueError):
-    """A state does not fit what it is loaded into."""
-
-
-class IncompatibleKeys(NamedTuple):
-    """What `Module.load_state_dict` could not use."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-
-class RemovableHandle:
-    """Takes a hook away again."""
-
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
-        self._hooks, self._number = hooks, next(_hook_numbers)
-        hooks[self._number] = hook
-
-    def remove(self) -> None:
-        """Take the hook away; a second call does nothing."""
-        self._hooks.pop(self._number, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.remove()
-
-
-class Module:
+class Module(Stateful, Convertible):
     """A layer, or a model made of layers: parameters, buffers, sub-modules, and ``forward``.
 
     A subclass calls ``super().__init__()`` first, assigns its parts as attributes, and defines ``forward``. Nobody writes a backward pass.
@@ -68,16 +40,18 @@ class Module:
     """
 
     training: bool
-    _parameters: dict[str, Variable | None]
-    _buffers: dict[str, Variable | None]
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
     _modules: dict[str, Module | None]
+    _hooks: Hooks | None
 
     def __init__(self) -> None:
         put = super().__setattr__
         put("training", True)
-        for name in ("_parameters", "_buffers", "_modules", "_forward_hooks", "_forward_pre_hooks"):
+        for name in ("_parameters", "_buffers", "_modules"):
             put(name, {})
-        put("_passing_buffers", set())
+        put("_non_persistent_buffers_set", set())
+        put("_hooks", None)
 
     # --- computation ----------------------------------------------------------------------------------------------------------------
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -85,26 +59,17 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward(): define what it computes")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the pre-hooks, ``forward`` and the hooks."""
-        if self._forward_pre_hooks:
-            for hook in tuple(self._forward_pre_hooks.values()):
-                changed = hook(self, args)
-                if changed is not None:
-                    args = changed if isinstance(changed, tuple) else (changed,)
-        result = self.forward(*args, **kwargs)
-        if self._forward_hooks:
-            for hook in tuple(self._forward_hooks.values()):
-                changed = hook(self, args, result)
-                result = result if changed is None else changed
-        return result
+        """Run the pre-hooks, ``forward`` and the hooks. An error says in which layer of the model it happened."""
+        try:
+            hooks = self._hooks
+            return self.forward(*args, **kwargs) if hooks is None else call_hooked(self, hooks, args, kwargs)
+        except Exception as error:
+            say_where(self, error)
+            raise
 
-    def register_forward_pre_hook(self, hook: Callable[[Module, tuple[Any, ...]], Any]) -> RemovableHandle:
-        """Call ``hook(module, args)`` before ``forward``; what it returns replaces the arguments."""
-        return RemovableHandle(self._forward_pre_hooks, hook)
-
-    def register_forward_hook(self, hook: Callable[[Module, tuple[Any, ...], Any], Any]) -> RemovableHandle:
-        """Call ``hook(module, args, result)`` after ``forward``; what it returns replaces the result."""
-        return RemovableHandle(self._forward_hooks, hook)
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse, until ``agnostic_ad.compile`` is there."""
+        raise UnsupportedError("Module.compile(): there is no agnostic_ad.compile yet. Call the module as it is.")
 
     # --- attributes -----------------------------------------------------------------------------------------------------------------
     def __setattr__(self, name: str, value: Any) -> None:
@@ -115,13 +80,13 @@ class Module:
             super().__setattr__(name, value)
         elif isinstance(value, Parameter):
             self._take_over(name, kept)
-            kept[name] = value
+            self.register_parameter(name, value)
         elif isinstance(value, Module):
             self._take_over(name, self._modules)
             self._modules[name] = value
         elif isinstance(value, Buffer):
             self._take_over(name, self._buffers)
-            self.register_buffer(name, value, persistent=Buffer.passing.pop(id(value), None) is None)
+            self.register_buffer(name, value, persistent=not isinstance(value, PassingBuffer))
         elif name in kept:
             if value is not None:
                 raise TypeError(f"{name!r} is a parameter: assign an nn.Parameter or None, not {type(value).__name__}")
@@ -131,7 +96,7 @@ class Module:
         elif name in self._modules:
             raise TypeError(f"{name!r} is a module: assign an nn.Module or None, not {type(value).__name__}")
         elif name in self._buffers:
-            self.register_buffer(name, value, persistent=name not in self._passing_buffers)
+            self.register_buffer(name, value, persistent=name not in self._non_persistent_buffers_set)
         else:
             super().__setattr__(name, value)
 
@@ -140,25 +105,28 @@ class Module:
         for table in (self.__dict__, self._parameters, self._buffers, self._modules):
             if table is not kind:
                 table.pop(name, None)
-        self._passing_buffers.discard(name)
+        self._non_persistent_buffers_set.discard(name)
 
     def __getattr__(self, name: str) -> Any:
         for kind in ("_parameters", "_buffers", "_modules"):
             found = self.__dict__.get(kind)
             if found is not None and name in found:
                 return found[name]
+        if name in ("_parameters", "_buffers", "_modules", "_hooks"):
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before anything else")
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
         for kind in (self._parameters, self._buffers, self._modules):
             if name in kind:
                 del kind[name]
-                self._passing_buffers.discard(name)
+                self._non_persistent_buffers_set.discard(name)
                 return
         super().__delattr__(name)
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
+        names = {*super().__dir__(), *self._parameters, *self._buffers, *self._modules}
+        return sorted(name for name in names if not name[:1].isdigit())
 
     def _check_name(self, name: str, table: Mapping[str, Any], what: str) -> None:
         if not isinstance(name, str) or not name or "." in name:
@@ -166,7 +134,7 @@ class Module:
         if hasattr(self, name) and name not in table:
             raise KeyError(f"attribute {name!r} exists already")
 
-    def register_parameter(self, name: str, param: Variable | None) -> None:
+    def register_parameter(self, name: str, param: Any) -> None:
         """Add a parameter, or the place for one (None)."""
         self._check_name(name, self._parameters, "parameter")
         if param is not None and not isinstance(param, Parameter):
@@ -176,10 +144,10 @@ class Module:
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Add an array that belongs to the module's state but is not trained; raw arrays are wrapped."""
         self._check_name(name, self._buffers, "buffer")
-        if tensor is not None and not isinstance(tensor, Variable):
+        if tensor is not None and not isinstance(tensor, Array):
             tensor = Buffer(tensor)
         self._buffers[name] = tensor
-        (self._passing_buffers.discard if persistent else self._passing_buffers.add)(name)
+        (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a sub-module under a name."""
@@ -188,37 +156,40 @@ class Module:
             raise TypeError(f"{name!r}: an nn.Module or None is wanted, not {type(module).__name__}")
         self._modules[name] = module
 
-    register_module = add_module
+    def register_module(self, name: str, module: Module | None) -> None:
+        """Add a sub-module under a name: `add_module`."""
+        self.add_module(name, module)
 
     # --- walking --------------------------------------------------------------------------------------------------------------------
     def named_modules(self, memo: set[Any] | None = None, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
         """Give this module and all below it, with their names; each once."""
         memo = set() if memo is None else memo
-        if remove_duplicate and id(self) in memo:
+        if self in memo:
             return
-        memo.add(id(self))
+        if remove_duplicate:
+            memo.add(self)
         yield prefix, self
         for name, module in self._modules.items():
             if module is not None:
                 yield from module.named_modules(memo, f"{prefix}.{name}" if prefix else name, remove_duplicate)
 
-    def modules(self) -> Iterator[Module]:
+    def modules(self, remove_duplicate: bool = True) -> Iterator[Module]:
         """Give this module and all below it."""
-        return (module for _, module in self.named_modules())
+        return (module for _, module in self.named_modules(remove_duplicate=remove_duplicate))
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """Give the direct sub-modules with their names; each once."""
-        seen: set[int] = set()
+        seen: set[Module] = set()
         for name, module in self._modules.items():
-            if module is not None and id(module) not in seen:
-                seen.add(id(module))
+            if module is not None and module not in seen:
+                seen.add(module)
                 yield name, module
 
     def children(self) -> Iterator[Module]:
         """Give the direct sub-modules."""
         return (module for _, module in self.named_children())
 
-    def _named(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Variable]]:
+    def _named(self, kind: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         modules = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for path, module in modules:
@@ -253,21 +224,42 @@ class Module:
                 raise AttributeError(f"{type(self).__name__} has no module {target!r}")
         return found  # type: ignore[no-any-return]
 
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Put a module in the place of the one of a dotted name, or add it to the one above.
+
+        Parameters
+        ----------
+        target : str
+            The dotted name; the module above must be there.
+        module : Module
+            What to put there.
+        strict : bool
+            Whether there must be a module of that name.
+        """
+        if not target or "" in target.split("."):
+            raise ValueError(f"set_submodule takes the dotted name of a module, not {target!r}")
+        if not isinstance(module, Module):
+            raise ValueError(f"set_submodule: an nn.Module is wanted, not {type(module).__name__}")
+        path, _, name = target.rpartition(".")
+        above = self.get_submodule(path)
+        if (strict or hasattr(above, name)) and not isinstance(getattr(above, name, None), Module):
+            raise AttributeError(f"{type(self).__name__} has no module {target!r}")
+        setattr(above, name, module)
+
+    def _part(self, kind: str, target: str) -> Any:
+        path, _, name = target.rpartition(".")
+        found = getattr(self.get_submodule(path), kind).get(name)
+        if found is None:
+            raise AttributeError(f"{type(self).__name__} has no {kind[1:-1]} {target!r}")
+        return found
+
     def get_parameter(self, target: str) -> Variable:
         """Give the parameter of a dotted name."""
-        path, _, name = target.rpartition(".")
-        found = self.get_submodule(path)._parameters.get(name)
-        if found is None:
-            raise AttributeError(f"{type(self).__name__} has no parameter {target!r}")
-        return found
+        return self._part("_parameters", target)  # type: ignore[no-any-return]
 
     def get_buffer(self, target: str) -> Variable:
         """Give the buffer of a dotted name."""
-        path, _, name = target.rpartition(".")
-        found = self.get_submodule(path)._buffers.get(name)
-        if found is None:
-            raise AttributeError(f"{type(self).__name__} has no buffer {target!r}")
-        return found
+        return self._part("_buffers", target)  # type: ignore[no-any-return]
 
     def apply(self, fn: Callable[[Module], Any]) -> Any:
         """Call ``fn`` on every module below, then on this one; give the module."""
@@ -281,8 +273,9 @@ class Module:
         """Set training mode, or evaluation mode, here and below; give the module."""
         if not isinstance(mode, bool):
             raise ValueError(f"train() takes True or False, not {mode!r}")
-        for module in self.modules():
-            module.training = mode
+        self.training = mode
+        for module in self.children():
+            module.train(mode)
         return self
 
     def eval(self) -> Any:
@@ -300,93 +293,27 @@ class Module:
         for p in self.parameters():
             clear_grad(p, set_to_none)
 
-    # --- moving ---------------------------------------------------------------------------------------------------------------------
-    def to(self, *args: Any, xp: Any = None, dtype: Any = None, device: Any = None) -> Any:
-        """Move parameters, buffers and gradients to another library, dtype or device, in place; give the module.
-
-        Parameters
-        ----------
-        *args : namespace, dtype or device
-            In any order. A dtype concerns floating arrays only.
-        """
-        to = parse(*args, xp=xp, dtype=dtype, device=device)
-        for v in itertools.chain(self.parameters(), self.buffers()):
-            grad = v.grad
-            assign(v, move(v.payload, to))
-            if grad is not None:
-                v.grad = move(grad, to)
-        return self
-
-    def float(self) -> Any:
-        """Convert floating arrays to float32."""
-        return self.to("float32")
-
-    def double(self) -> Any:
-        """Convert floating arrays to float64."""
-        return self.to("float64")
-
-    # --- state ----------------------------------------------------------------------------------------------------------------------
-    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> dict[str, Any]:
-        """Give all parameters and persistent buffers by name, as raw arrays (as Variables with ``keep_vars``)."""
-        state: dict[str, Any] = {}
-        for path, module in self.named_modules(prefix=prefix.removesuffix("."), remove_duplicate=False):
-            path = f"{path}." if path else path
-            kept = {k: v for k, v in module._buffers.items() if k not in module._passing_buffers}
-            for name, v in (*module._parameters.items(), *kept.items()):
-                if v is not None:
-                    state[path + name] = v if keep_vars else v.payload
-        return state
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
-        """Take the values of parameters and buffers from arrays of any library.
-
-        Parameters
-        ----------
-        state_dict : mapping of str to array
-            As `state_dict` gives it, or PyTorch's.
-        strict : bool
-            Whether a name too few or too many is an error.
-
-        Returns
-        -------
-        IncompatibleKeys
-            (missing_keys, unexpected_keys)
-        """
-        own = self.state_dict(keep_vars=True)
-        missing = [name for name in own if name not in state_dict]
-        unexpected = [name for name in state_dict if name not in own]
-        faults = []
-        if strict and missing:
-            faults.append(f"missing: {', '.join(missing)}")
-        if strict and unexpected:
-            faults.append(f"unexpected: {', '.join(unexpected)}")
-        values = {name: getattr(v, "payload", v) for name, v in state_dict.items() if name in own}
-        for name, value in values.items():
-            if tuple(value.shape) != own[name].shape:
-                faults.append(f"{name} has shape {tuple(value.shape)} in the state, {own[name].shape} in the module")
-        if faults:
-            raise StateError(f"{type(self).__name__} cannot load this state: {'; '.join(faults)}")
-        for name, value in values.items():
-            assign(own[name], adopt(value, own[name].payload))
-        return IncompatibleKeys(missing, unexpected)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)  # copied or unpickled Variables are what their places say
-        for p in self._parameters.values():
-            if p is not None:
-                Parameter.mark(p)
-        for b in self._buffers.values():
-            if b is not None:
-                Buffer.mark(b)
-
     # --- text -----------------------------------------------------------------------------------------------------------------------
+    def _get_name(self) -> str:
+        return type(self).__name__
+
     def extra_repr(self) -> str:
         """Give what stands between the brackets in the text of this module."""
         return ""
 
     def __repr__(self) -> str:
         extra = self.extra_repr()
-        lines = [f"({name}): " + repr(m).replace("\n", "\n  ") for name, m in self._modules.items()]
-        if not lines:
-            return f"{type(self).__name__}({extra})"
-        return "\n  ".join([f"{type(self).__name__}(", *([extra] if extra else []), *lines]) + "\n)"
+        lines = extra.split("\n") if extra else []
+        if len(lines) == 1 and not self._modules:
+            return f"{self._get_name()}({extra})"
+        return in_brackets(self._get_name(), [*lines, *(f"({name}): {indented(repr(m))}" for name, m in self._modules.items())])
+
+
+def indented(text: str) -> str:
+    """Give a text with all lines but the first one moved to the right."""
+    return text.replace("\n", "\n  ")
+
+
+def in_brackets(name: str, lines: list[str]) -> str:
+    """Give a name and, in brackets below each other, what belongs to it."""
+    return "\n  ".join([f"{name}(", *lines]) + "\n)" if lines else f"{name}()"

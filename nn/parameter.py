@@ -6,21 +6,45 @@ a parameter is that `Parameter` made it: a register of weak references remembers
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 from weakref import WeakValueDictionary
 
 from agnostic_ad import Variable
-from agnostic_ad.config import place
+from agnostic_ad.config import move, parse, place
+from agnostic_ad.errors import AgnosticADError
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import backend_of, is_raw
+from agnostic_ad.tape import LEAF, make_node
 
-__all__ = ["Buffer", "Parameter", "adopt", "assign", "clear_grad", "new_parameter"]
+__all__ = [
+    "Buffer",
+    "Parameter",
+    "UninitializedBuffer",
+    "UninitializedError",
+    "UninitializedParameter",
+    "adopt",
+    "assign",
+    "clear_grad",
+    "convert",
+    "is_lazy",
+    "new_parameter",
+]
+
+
+class UninitializedError(AgnosticADError, RuntimeError, ValueError):
+    """A parameter or buffer was used before its shape was known."""
 
 
 class _Marked(type):
     """A class whose instances are the Variables in its register."""
 
     register: WeakValueDictionary[int, Variable]
+
+    def __init__(cls, *args: Any) -> None:
+        super().__init__(*args)
+        cls.register = WeakValueDictionary()
+        Variable.marks.append(cls)
 
     def __instancecheck__(cls, x: Any) -> bool:
         return x is not None and cls.register.get(id(x)) is x
@@ -32,7 +56,7 @@ class _Marked(type):
 
 
 def _payload(data: Any) -> Any:
-    """Give the raw array in what users hand over: an array, a Variable, a nested list."""
+    """Give the raw array in what users hand over: an array, a Variable, a nested list; an empty one for nothing."""
     if isinstance(data, Array):
         if data.level.depth != 0:
             raise TypeError(f"a parameter or buffer cannot hold an array of {data.level.label}")
@@ -41,7 +65,7 @@ def _payload(data: Any) -> Any:
         return data
     where = place()
     assert where.backend is not None
-    raw = where.backend.xp.asarray(data, device=where.device)
+    raw = where.backend.xp.asarray(() if data is None else data, device=where.device)
     return where.backend.astype(raw, where.dtype) if where.backend.kind(raw.dtype) in "fc" else raw
 
 
@@ -65,9 +89,7 @@ class Parameter(metaclass=_Marked):
     (True, True, False)
     """
 
-    register: ClassVar[WeakValueDictionary[int, Variable]] = WeakValueDictionary()
-
-    def __new__(cls, data: Any, requires_grad: bool = True) -> Variable:  # type: ignore[misc]
+    def __new__(cls, data: Any = None, requires_grad: bool = True) -> Variable:  # type: ignore[misc]
         """Make a Variable, and mark it."""
         return cls.mark(Variable(_payload(data), requires_grad=requires_grad))
 
@@ -83,22 +105,165 @@ class Buffer(metaclass=_Marked):
         Whether ``state_dict`` includes it.
     """
 
-    register: ClassVar[WeakValueDictionary[int, Variable]] = WeakValueDictionary()
-    passing: ClassVar[WeakValueDictionary[int, Variable]] = WeakValueDictionary()
-    """Those that ``state_dict`` leaves out, until a module has them."""
-
-    def __new__(cls, data: Any, persistent: bool = True) -> Variable:  # type: ignore[misc]
+    def __new__(cls, data: Any = None, *, persistent: bool = True) -> Variable:  # type: ignore[misc]
         """Make a Variable, and mark it."""
         made = cls.mark(Variable(_payload(data), requires_grad=False))
-        if not persistent:
-            cls.passing[id(made)] = made
+        return made if persistent else PassingBuffer.mark(made)
+
+
+class PassingBuffer(metaclass=_Marked):
+    """A buffer that ``state_dict`` leaves out."""
+
+
+# --- of unknown shape ---------------------------------------------------------------------------------------------------------------------
+_SLOT: Any = Array.__dict__["payload"]
+
+
+class Uninitialized(Variable):
+    """What a parameter and a buffer have in common whose shape is not known yet; `materialize` makes it an ordinary one.
+
+    It knows its library, dtype and device, and can be moved; anything else is refused.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, requires_grad: bool, device: Any, dtype: Any, xp: Any) -> None:
+        super().__init__(new_array((0,), xp, dtype, device), False)
+        self.requires_grad = requires_grad
+
+    def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
+        """Become an ordinary one, of zeros.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            The shape.
+        device, dtype
+            By default those that it has.
+        """
+        empty = move(self.placeholder, parse(dtype=dtype, device=device))
+        backend = backend_of(empty)
+        self.__class__ = Variable  # type: ignore[assignment]  # the same object, so that whoever holds it holds the parameter
+        self.data = backend.xp.zeros(tuple(shape), dtype=empty.dtype, device=backend.device(empty))
+
+    @property
+    def placeholder(self) -> Any:
+        """An array of no elements, where the values will be."""
+        return _SLOT.__get__(self)
+
+    @placeholder.setter
+    def placeholder(self, raw: Any) -> None:
+        _SLOT.__set__(self, raw)
+
+    @property
+    def payload(self) -> Any:
+        """Refuse: there is none."""
+        raise UninitializedError(
+            f"an {type(self).__name__} has no shape and no values yet: call the model on a batch first, or load a state that has values"
+        )
+
+    @payload.setter
+    def payload(self, raw: Any) -> None:
+        self.placeholder = raw
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether operations on it will be recorded."""
+        return self.node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, flag: bool) -> None:
+        self.node = make_node(LEAF, (), (), None) if flag else None
+
+    @property
+    def backend(self) -> Any:
+        """The library's backend."""
+        return backend_of(self.placeholder)
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype that it will have."""
+        return self.placeholder.dtype
+
+    @property
+    def device(self) -> Any:
+        """The device where it will be."""
+        return self.backend.device(self.placeholder)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        make, given = self.__reduce__()
+        memo[id(self)] = made = make(*given)
         return made
+
+    def __reduce__(self) -> Any:
+        return _placed, (type(self), self.requires_grad, self.placeholder, self._marks())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+class UninitializedParameter(Uninitialized):
+    """A parameter whose shape the first call of a lazy module will tell.
+
+    Parameters
+    ----------
+    requires_grad : bool
+        Whether to record what is done with it, once it has values.
+    device, dtype, xp
+        Where it will live; by default as `agnostic_ad.defaults` says.
+
+    Examples
+    --------
+    >>> from agnostic_ad import nn
+    >>> p = nn.UninitializedParameter()
+    >>> p
+    <UninitializedParameter>
+    >>> p.materialize((2, 3))
+    >>> p.shape, isinstance(p, nn.Parameter)
+    ((2, 3), True)
+    """
+
+    __slots__ = ()
+
+    def __init__(self, requires_grad: bool = True, device: Any = None, dtype: Any = None, *, xp: Any = None) -> None:
+        super().__init__(requires_grad, device, dtype, xp)
+        Parameter.mark(self)
+
+
+class UninitializedBuffer(Uninitialized):
+    """A buffer whose shape the first call of a lazy module will tell; the arguments are those of `UninitializedParameter`."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True, *, xp: Any = None
+    ) -> None:
+        super().__init__(requires_grad, device, dtype, xp)
+        Buffer.mark(self)
+        if not persistent:
+            PassingBuffer.mark(self)
+
+
+def _placed(kind: Any, requires_grad: bool, empty: Any, marks: list[Any]) -> Any:
+    made = kind(requires_grad)
+    made.placeholder = empty
+    for mark in marks:
+        mark.mark(made)
+    return made
+
+
+def is_lazy(v: Any) -> bool:
+    """Tell whether something is a parameter or buffer of unknown shape."""
+    return isinstance(v, Uninitialized)
 
 
 # --- what is done to parameters outside of any recording ----------------------------------------------------------------------------------
-def assign(v: Variable, raw: Any) -> None:
-    """Give a leaf another value; it stays the same leaf."""
-    v.data = raw
+def assign(v: Any, raw: Any) -> None:
+    """Give a leaf another value; it stays the same leaf. A buffer that is an array of a transformation gets another payload."""
+    if isinstance(v, Variable):
+        v.data = raw
+    else:
+        v.payload = raw
 
 
 def clear_grad(p: Variable, set_to_none: bool = True) -> None:
@@ -119,8 +284,25 @@ def adopt(value: Any, like: Any) -> Any:
     return backend.own(value) if value.dtype == like.dtype else backend.astype(value, like.dtype)
 
 
-def new_parameter(shape: tuple[int, ...], xp: Any, dtype: Any, device: Any) -> Variable:
-    """Give a parameter of zeros where the arguments, or `agnostic_ad.defaults`, say."""
+def convert(v: Variable, fn: Callable[[Any], Any]) -> None:
+    """Give a leaf, and its gradient, the array that ``fn`` makes of the one it has."""
+    if isinstance(v, Uninitialized):
+        v.placeholder = fn(v.placeholder)
+        return
+    new, grad = fn(v.payload), v.grad
+    if new is not v.payload:
+        assign(v, new)
+    if grad is not None:
+        v.grad = fn(grad)
+
+
+def new_array(shape: tuple[int, ...], xp: Any, dtype: Any, device: Any) -> Any:
+    """Give an array of zeros where the arguments, or `agnostic_ad.defaults`, say."""
     where = place(xp, dtype, device)
     assert where.backend is not None
-    return Parameter(where.backend.xp.zeros(shape, dtype=where.dtype, device=where.device))
+    return where.backend.xp.zeros(shape, dtype=where.dtype, device=where.device)
+
+
+def new_parameter(shape: tuple[int, ...], xp: Any, dtype: Any, device: Any) -> Variable:
+    """Give a parameter of zeros where the arguments, or `agnostic_ad.defaults`, say."""
+    return Parameter(new_array(shape, xp, dtype, device))

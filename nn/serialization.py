@@ -1,47 +1,75 @@
-"""Arrays in files: the safetensors format, never pickle."""
+"""Arrays in files: the safetensors format and NumPy's .npz, never pickle."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
-import tempfile
-from collections.abc import Mapping
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from agnostic_ad.config import dtype_name, move, parse
-from agnostic_ad.errors import AgnosticADError
-from agnostic_ad.levels import Array
-from agnostic_ad.namespaces import backend_of
+from agnostic_ad.config import Place, parse
+from agnostic_ad.nn.encodings import LAYOUT, FileError, decode, encode, place_in, read_exactly, replace_file
 from agnostic_ad.nn.module import Module
 
-__all__ = ["FileError", "load_file", "save_file"]
+__all__ = ["FileError", "load_file", "load_npz", "save_file", "save_npz"]
 
-_KEPT = {"bool", "float16", "float32", "float64", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64))}
-
-
-class FileError(AgnosticADError, ValueError):
-    """A file does not hold what it should."""
+State = Mapping[str, Any] | Module
+_Path = str | os.PathLike[str]
 
 
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError("saving and loading needs safetensors: pip install 'agnostic_ad[train]'") from None
-    return safetensors
+def _encoded(state: State, what: str, kept: Mapping[str, Any]) -> Iterator[tuple[str, str, np.ndarray[Any, Any]]]:
+    """Give names, dtypes and host arrays; refuse what is not kept in these files."""
+    items = state.state_dict() if isinstance(state, Module) else state
+    if not isinstance(items, Mapping):
+        raise TypeError(f"{what} writes a mapping of names to arrays, or a module; not {type(state).__name__}")
+    for name, x in items.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{what}: names are strings, not {name!r}")
+        try:
+            dtype, host = encode(x, f"{what}: {name!r}")
+        except (TypeError, KeyError) as error:
+            if not hasattr(x, "dtype") or not hasattr(x, "shape"):
+                raise TypeError(f"{what}: {name!r} is {type(x).__name__}, and no array of a library that is known here") from error
+            dtype, host = str(x.dtype), np.empty(0)
+        if dtype not in kept:
+            raise TypeError(
+                f"{what}: {name!r} has dtype {dtype}, which is not kept in these files. Convert it first, to float32 for instance."
+            )
+        yield name, dtype, host
 
 
-def save_file(state: Mapping[str, Any] | Module, path: str | os.PathLike[str]) -> None:
+# --- safetensors: 8 bytes that say how long the header is, the header in JSON, the bytes of the arrays ------------------------------------
+_CODES = {
+    **{name: f"{name[0].upper()}{np.dtype(name).itemsize * 8}" for name in LAYOUT if re.fullmatch(r"(int|uint|float)\d+", name)},
+    "bool": "BOOL",
+    "bfloat16": "BF16",
+    "complex64": "C64",
+    "float8_e4m3fn": "F8_E4M3",
+    "float8_e5m2": "F8_E5M2",
+}
+_NAMES = {code: name for name, code in _CODES.items()}
+_PLAIN = re.compile(r"[^/\\:]+\.safetensors")
+_LONGEST_HEADER = 100_000_000
+"""What the reference implementation accepts."""
+
+
+def save_file(state: State, path: _Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write arrays of any library, or a module's state, to a safetensors file.
 
     Parameters
     ----------
     state : mapping of str to array, or Module
-        What to write. Dtypes that NumPy lacks (bfloat16), and complex ones, are refused.
+        What to write. complex128 is refused, and so are dtypes that the format lacks. An array under two names is written twice.
     path : str or path
         The file; it is there whole, or as it was before.
+    metadata : mapping of str to str, optional
+        What else the file says of itself.
 
     Examples
     --------
@@ -51,46 +79,202 @@ def save_file(state: Mapping[str, Any] | Module, path: str | os.PathLike[str]) -
     >>> sorted(nn.load_file("linear.safetensors"))
     ['bias', 'weight']
     """
-    safetensors = _safetensors()
-    host = {}
-    for name, x in (state.state_dict() if isinstance(state, Module) else state).items():
-        raw = x.payload if isinstance(x, Array) else x
-        dtype = dtype_name(raw.dtype)
-        if dtype not in _KEPT:
-            raise TypeError(
-                f"save_file: {name!r} has dtype {dtype}, which is not kept in these files. Convert it first, to float32 for instance."
-            )
-        host[name] = np.ascontiguousarray(backend_of(raw).to_numpy(raw)).reshape(tuple(raw.shape))
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(safetensors.numpy.save(host))
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    found = sorted(_encoded(state, "save_file", _CODES), key=lambda item: (-item[2].itemsize, item[0]))  # each aligned to its own size
+    header: dict[str, Any] = {}
+    if metadata is not None:
+        if not all(isinstance(text, str) for item in metadata.items() for text in item):
+            raise TypeError("save_file: metadata is a mapping of str to str")
+        header["__metadata__"] = dict(metadata)
+    end = 0
+    for name, dtype, host in found:
+        if name == "__metadata__":
+            raise ValueError("save_file: '__metadata__' is no name for an array in these files")
+        header[name] = {"dtype": _CODES[dtype], "shape": host.shape, "data_offsets": [end, end + host.nbytes]}
+        end += host.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+
+    def write(file: IO[bytes]) -> None:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, _, host in found:
+            file.write(host.reshape(-1).view("u1").data)
+
+    replace_file(path, write)
 
 
-def load_file(path: str | os.PathLike[str], *, xp: Any = None, device: Any = None) -> dict[str, Any]:
+def load_file(path: _Path, *, xp: Any = None, device: Any = None) -> dict[str, Any]:
     """Read the arrays of a safetensors file.
 
     Parameters
     ----------
     path : str or path
-        The file.
+        The file; or the ``.index.json`` of several.
+    xp, device
+        The library and the device of the arrays; by default NumPy. bfloat16 becomes float32 where the library has none.
+
+    Returns
+    -------
+    dict of str to array
+    """
+    to, path = parse(xp=xp, device=device), Path(path)
+    if path.suffix == ".json":
+        return _load_shards(path, to)
+    with path.open("rb") as file:
+        try:
+            return dict(_arrays(file, path.stat().st_size, to))
+        except FileError as error:
+            raise FileError(f"{path} is no safetensors file, or is damaged: {error}") from None
+
+
+def _arrays(file: IO[bytes], size: int, to: Place) -> Iterator[tuple[str, Any]]:
+    for name, dtype, shape, begin, count in _entries(*_header(file, size)):
+        file.seek(begin)
+        data = read_exactly(file, count, repr(name))
+        yield name, place_in(decode(data, dtype).reshape(shape), dtype, to, f"load_file: {name!r}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise FileError("a name stands twice in its header")
+    return found
+
+
+def _header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int, int]:
+    """Give the header, where the data begin, and how many bytes they are."""
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+        raise FileError(f"its {size} bytes are too few for a header of {length}")
+    try:
+        header = json.loads(file.read(length), object_pairs_hook=_once)
+    except FileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"its header is no JSON ({error})") from None
+    if not isinstance(header, dict):
+        raise FileError("its header is no JSON object")
+    return header, 8 + length, size - 8 - length
+
+
+def _entries(header: dict[str, Any], start: int, size: int) -> Iterator[tuple[str, str, tuple[int, ...], int, int]]:
+    """Give name, dtype, shape, position and bytes of each array; the data lie one behind the other, without gaps and overlaps."""
+    found = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            code, shape, (begin, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        except (TypeError, KeyError, ValueError):
+            raise FileError(f"its header does not say dtype, shape and data_offsets of {name!r}") from None
+        if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, begin, stop)):
+            raise FileError(f"the shape or data_offsets of {name!r} are no sizes")
+        if code not in _NAMES:
+            raise FileError(f"{name!r} has dtype {code}, which is not read here")
+        if math.prod(shape) * LAYOUT[_NAMES[code]].itemsize != stop - begin:
+            raise FileError(f"{name!r} has shape {shape} and dtype {code}, but {stop - begin} bytes")
+        found.append((begin, stop, name, _NAMES[code], shape))
+    end = 0
+    for begin, stop, name, *_ in sorted(found):
+        if begin != end:
+            raise FileError(f"{name!r} does not begin where the data before it end")
+        end = stop
+    if end != size:
+        raise FileError(f"it holds {size} bytes of data, where its header tells of {end}")
+    for begin, stop, name, dtype, shape in found:
+        yield name, dtype, shape, start + begin, stop - begin
+
+
+def _load_shards(path: Path, to: Place) -> dict[str, Any]:
+    try:
+        names = json.loads(path.read_bytes(), object_pairs_hook=_once)["weight_map"]
+        files = sorted(set(names.values()))
+        strange = [file for file in files if not isinstance(file, str) or not _PLAIN.fullmatch(file)]
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
+        raise FileError(f"{path} is no index of safetensors files: {error!r}") from None
+    if strange:
+        raise FileError(f"{path} names {strange[0]!r}, which is no .safetensors file of its own folder")
+    state: dict[str, Any] = {}
+    for file in files:
+        loaded = load_file(path.with_name(file), xp=to.backend, device=to.device)
+        wanted = [name for name, where in names.items() if where == file]
+        missing = [name for name in wanted if name not in loaded]
+        if missing:
+            raise FileError(f"{path}: {file} does not hold {', '.join(missing)}")
+        state |= {name: loaded[name] for name in wanted}
+    return state
+
+
+# --- .npz: a zip file of NumPy's .npy files -------------------------------------------------------------------------------------------------
+_NPZ = {name: dtype for name, dtype in LAYOUT.items() if not name.startswith(("bfloat", "float8"))}
+
+
+def save_npz(state: State, path: _Path) -> None:
+    """Write arrays of any library, or a module's state, to a file that ``numpy.load`` reads; without pickle.
+
+    Parameters
+    ----------
+    state : mapping of str to array, or Module
+        What to write. Dtypes that NumPy lacks (bfloat16) are refused.
+    path : str or path
+        The file; it is there whole, or as it was before.
+    """
+    found = list(_encoded(state, "save_npz", _NPZ))
+
+    def write(file: IO[bytes]) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, dtype, host in found:
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, host.view(bool) if dtype == "bool" else host, allow_pickle=False)
+
+    replace_file(path, write)
+
+
+def load_npz(path: _Path, *, xp: Any = None, device: Any = None) -> dict[str, Any]:
+    """Read the arrays of an .npz file; one that holds pickled objects is refused.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, of ``numpy.savez``, ``numpy.savez_compressed`` or `save_npz`.
     xp, device
         The library and the device of the arrays; by default NumPy.
 
     Returns
     -------
     dict of str to array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from agnostic_ad import nn
+    >>> np.savez("two.npz", a=np.arange(3), b=1.5)
+    >>> nn.load_npz("two.npz")
+    {'a': array([0, 1, 2]), 'b': array(1.5)}
     """
-    safetensors = _safetensors()
-    try:
-        found: dict[str, Any] = safetensors.numpy.load(Path(path).read_bytes())
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise FileError(f"{path} is no safetensors file, or is damaged, or holds a dtype that NumPy lacks: {error}") from None
     to = parse(xp=xp, device=device)
-    return {name: move(x, to) for name, x in found.items()}
+    with Path(path).open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                found = {info.filename.removesuffix(".npy"): _npy(archive, info) for info in archive.infolist()}
+        except FileError as error:
+            raise FileError(f"{path}: {error}") from None
+        except Exception as error:  # zipfile and NumPy's reader of headers raise whatever a damaged file leads them to
+            raise FileError(f"{path} is no .npz file, or is damaged ({type(error).__name__}: {error})") from None
+    return {name: place_in(host, host.dtype.name, to, f"load_npz: {name!r}") for name, host in found.items()}
+
+
+def _npy(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray[Any, Any]:
+    """Read an array; memory is asked for as data come, not as the header claims."""
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(member)
+        if dtype.name not in _NPZ:
+            what = "objects, which only pickle could read" if dtype.hasobject else f"dtype {dtype}, which is not read here"
+            raise FileError(f"{info.filename} holds {what}")
+        data = np.frombuffer(bytearray(member.read()), "u1")
+    if data.size != math.prod(shape) * dtype.itemsize:
+        raise FileError(f"{info.filename} has shape {shape} and dtype {dtype}, but {data.size} bytes")
+    found = data.view(dtype)
+    found = found.reshape(shape, order="F") if fortran else found.reshape(shape)
+    return np.asarray(found, dtype.newbyteorder("="))

@@ -36,7 +36,12 @@ HEAVY = {
 }  # fmt: skip
 HOMES = {f"agnostic_ad.backends.{name}": {name} for name in HEAVY}
 HOMES |= {"agnostic_ad.backends.cupy": {"cupy", "cupyx"}, "agnostic_ad.backends.jax": {"jax", "jaxlib"}}
-HOMES |= {"agnostic_ad.backends.torch_nn": {"torch"}, "agnostic_ad.backends.dask_linalg": {"dask"}}
+HOMES |= {
+    "agnostic_ad.backends.torch_nn": {"torch"},
+    "agnostic_ad.backends.jax_nn": {"jax"},
+    "agnostic_ad.backends.dask_linalg": {"dask"},
+    "agnostic_ad.backends.numba_kernels": {"numba"},
+}
 HOMES |= {"agnostic_ad.backends.mparray": {"mparray", "mpmath"}}
 HOMES |= {"agnostic_ad.einops": {"einops"}}
 HOMES |= {"agnostic_ad.cupy": {"cupy", "cupyx"}, "agnostic_ad.backends.strict": {"array_api_strict"}}

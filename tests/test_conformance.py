@@ -177,6 +177,29 @@ def test_the_summary_shows_the_smallest_example() -> None:
     assert text.splitlines()[-1].startswith("a<b does not conform: 5 operations, 1 passed, 1 deviation, 2 failed,")
 
 
+WITHOUT = """
+import sys
+sys.modules["hypothesis"] = sys.modules["mparray"] = None
+from agnostic_ad import conformance
+from agnostic_ad.conformance import strategies
+assert strategies.AVAILABLE is False
+print(conformance.run("numpy", ["sin"], jobs=0).json())
+"""
+
+
+def test_every_report_says_what_could_not_be_checked() -> None:
+    ran = subprocess.run([sys.executable, "-P", "-c", WITHOUT], capture_output=True, text=True, env=ENVIRONMENT)
+    found = Report.from_dict(json.loads(ran.stdout))
+    drawn, exact = found.limits
+    assert found.ok and drawn.startswith("hypothesis is not installed: only the calls that the table states were checked")
+    assert exact.startswith("mparray is not installed: derivatives were compared with differences in double precision alone")
+    assert "values_agree" not in {row.law for row in found.rows}, "there is nothing to compare NumPy's values with"
+    for text in (" ".join(command.summary(found).split()), html.page(found), found.junit(), certificates.certificate("numpy", found)):
+        assert drawn in text and exact in text
+    whole = conformance.run("numpy", ["sin"], jobs=0)
+    assert whole.limits == [] and "not installed" not in command.summary(whole) + html.page(whole) + whole.junit()
+
+
 # --- known deviations ---------------------------------------------------------------------------------------------------------------------
 def test_known_deviations_excuse_and_go_stale() -> None:
     rows = [Row("sin", "values_stay", "float64", "", "failed", 3, "off"), Row("sin", "operands_stay", "float64", "", "passed", 3)]

@@ -170,7 +170,7 @@ def test_properties() -> None:
 
 
 ERRORS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
-    "transpose of torch": (lambda x: x[None].transpose(1, 2), ValueError, r"NumPy's method takes all axes\. Write x\.swapaxes\(1, 2\)"),
+    "transpose of some axes": (lambda x: x[None].transpose((1, 2)), IndexError, "permute_dims: 2 axes for an array of 3 dimensions"),
     "view of a dtype": (lambda x: x.view("int64"), TypeError, r"view takes sizes; another dtype.*'int64'.*Use x\.astype"),
     "order": (lambda x: x.ravel("Q"), ValueError, "order is 'C', 'F', 'A' or 'K', not 'Q'"),
     "squeeze": (lambda x: x.squeeze(1), ValueError, r"axis 1 of an array of shape \(3, 4\) is not of size 1"),
@@ -207,6 +207,7 @@ TORCH: dict[str, tuple[Any, Callable[[Any], Any]]] = {
     "view": (M, lambda x: x.view(2, -1)),
     "view of a permuted copy": (M, lambda x: x.permute(1, 0).contiguous().view(-1)),
     "contiguous": (M, lambda x: x.contiguous()),
+    "transpose of two": (M[None], lambda x: x.transpose(0, -1)),
     "masked_fill": (M, lambda x: x.masked_fill(x > 0, -5.0)),
     "chunk": (M, lambda x: x.chunk(2, dim=1)[1]),
     "chunk uneven": (M, lambda x: x.chunk(2)[1]),

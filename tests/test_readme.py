@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -215,33 +214,6 @@ def test_the_table_is_whole() -> None:
     assert all(list(row) == list(support.BACKENDS) for row in found.values())
     assert {said for row in found.values() for said in row.values()} <= {"yes", "no", NOT_RUN}
     assert {name for row in found.values() for name, said in row.items() if said == NOT_RUN} <= {"cupy"}
-
-
-# --- examples ---------------------------------------------------------------------------------------------------------------------------
-def example(name: str, *arguments: str) -> str:
-    """Run a script; give what it printed."""
-    command = [sys.executable, "-W", "error", str(support.ROOT / "examples" / name), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.parametrize("lib", support.params())
-def test_logistic_regression(lib: Lib) -> None:
-    said = example("logistic_regression.py", support.BACKENDS[lib.name])
-    assert "accuracy 96.0%" in said, said
-
-
-def test_damped_oscillator() -> None:
-    said = example("damped_oscillator.py")
-    for name, truth in (("frequency", 2.0), ("damping", 0.3)):
-        line = next(line for line in said.splitlines() if line.startswith(name))
-        value, error = (float(word) for word in line.split() if word.replace(".", "").isdigit())
-        assert abs(value - truth) < 3 * error < 0.1, line
-
-
-def test_every_example_is_run() -> None:
-    assert {p.name for p in (support.ROOT / "examples").glob("*.py")} == {"damped_oscillator.py", "logistic_regression.py"}
 
 
 if __name__ == "__main__":

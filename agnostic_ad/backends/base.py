@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
@@ -212,6 +212,13 @@ class Backend:
         """Count the arrays on the memory of ``x`` that Python's count of references to ``x`` does not tell of; None where nothing tells."""
         return None
 
+    def in_one_pass(self, function: Callable[..., Mapping[str, Any]], arrays: dict[str, Any]) -> Mapping[str, Any] | None:
+        """Run ``function(xp, arrays)``, elementwise, and write its results over the arrays of their names; give its other results.
+
+        None where nothing was done, because this library does not compile.
+        """
+        return None
+
     def to_numpy(self, x: Any) -> Any:
         """Give ``x`` as a NumPy array on the host."""
         import numpy as np
@@ -322,6 +329,17 @@ class Backend:
     def stop_gradient(self, x: Any, /) -> Any:
         """Give ``x``; the derivative of this is zero."""
         return x
+
+
+def exact_log1p(self: Backend, x: Any, /) -> Any:
+    """Give log(1 + x). NumPy's, of small complex numbers, rounds 1 + x, and the real part has lost its digits (numpy/numpy#22609)."""
+    xp, y = self, self.xp.log1p(x)
+    if self.kind(x.dtype) != "c":
+        return y
+    a, b = xp.real(x), xp.imag(x)
+    small = (xp.abs(a) < 0.5) & (xp.abs(b) < 0.5)
+    inside = xp.where(small, a * (2 + a) + b * b, xp.zeros_like(a))
+    return xp.where(small, xp.astype(xp.log1p(inside) / 2, x.dtype) + xp.astype(xp.atan2(b, 1 + a), x.dtype) * 1j, y)
 
 
 class NumpyLike(Backend):

@@ -13,7 +13,7 @@ import numpy as np
 from dask.array.core import elemwise
 
 from agnostic_ad.backends import scipy
-from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.base import Backend, exact_log1p
 from agnostic_ad.backends.dask_linalg import DaskLinalg
 from agnostic_ad.backends.numpy import make as numpy_backend
 
@@ -37,6 +37,8 @@ class DaskBackend(DaskLinalg):
     fft_fftn, fft_ifftn, fft_rfftn, fft_irfftn = map(_transform, ("fftn", "ifftn", "rfftn", "irfftn"))
     replaced = DaskLinalg.replaced | {"repeat", "take", "tril", "triu"}  # no axis=None, nor complex numbers
     replaced |= {"unique_all", "unique_counts", "unique_inverse", "unique_values"}  # NaNs are confused
+
+    log1p = exact_log1p
 
     def owns(self, x: Any) -> bool:
         """Tell whether ``x`` is a dask array."""

@@ -11,12 +11,13 @@ import numpy as np
 
 from agnostic_ad.backends import scipy
 from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.jax_nn import JaxNeural
 from agnostic_ad.backends.keys import specified
 
 _SPECIAL = scipy.Special(jax.scipy.special)
 
 
-class JaxBackend(Backend):
+class JaxBackend(JaxNeural):
     """``jax.numpy``."""
 
     mutable = False

@@ -6,22 +6,34 @@ import importlib
 import importlib.util
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from agnostic_ad.backends import scipy
-from agnostic_ad.backends.base import Backend, NumpyLike
+from agnostic_ad.backends.base import Backend, NumpyLike, exact_log1p
+from agnostic_ad.backends.numpy_activations import NumpyActivations
+from agnostic_ad.backends.numpy_attention import NumpyAttention
+from agnostic_ad.backends.numpy_losses import NumpyLosses
 from agnostic_ad.backends.numpy_nn import NumpyNeural
+from agnostic_ad.backends.numpy_normalization import NumpyNormalization
+from agnostic_ad.backends.numpy_recurrent import NumpyRecurrent
+from agnostic_ad.backends.numpy_rows import NumpyRows
+from agnostic_ad.backends.numpy_windows import NumpyWindows
 
 
-class NumpyBackend(NumpyNeural, NumpyLike):
+class NumpyBackend(
+    NumpyActivations, NumpyAttention, NumpyLosses, NumpyNeural, NumpyNormalization, NumpyRecurrent, NumpyRows, NumpyWindows, NumpyLike
+):
     """NumPy itself is a compliant namespace from version 2 on."""
 
     checks_bounds = True
     tells_views = True
     replaced = frozenset({"unique_values"})  # complex numbers in no order, where its sisters sort them
+
+    log1p = exact_log1p
 
     operators = {
         "add": operator.add,
@@ -43,7 +55,10 @@ class NumpyBackend(NumpyNeural, NumpyLike):
 
     def dtype(self, name: Any) -> Any:
         """Give a ``np.dtype``."""
-        return np.dtype(name)
+        try:
+            return np.dtype(name)
+        except TypeError:
+            raise TypeError(f"numpy has no dtype {name!r}") from None
 
     def array(self, x: Any) -> Any:
         """Give a 0-d array for a NumPy scalar."""
@@ -157,24 +172,26 @@ class NumpyBackend(NumpyNeural, NumpyLike):
         out[indices] = value
         return out
 
-    def scatter_add(self, values: Any, indices: Any, /, *, size: int, axis: int = 0) -> Any:
-        """Sum slices by index: ``np.add.at`` in one dimension, ``reduceat`` over sorted rows in more (ten times its speed)."""
-        values = np.moveaxis(values, axis, 0)
-        out = np.zeros((size, *values.shape[1:]), values.dtype)
-        if values.ndim == 1:
-            np.add.at(out, indices, values)
-        elif len(indices):
-            indices = np.where(indices < 0, indices + size, indices)
-            order = np.argsort(indices, kind="stable")
-            keys = indices[order]
-            starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-            out[keys[starts]] = np.add.reduceat(values[order], starts, axis=0)
-        return np.moveaxis(out, 0, axis)
-
 
 _INSTANCE = NumpyBackend(np)
+# glibc returns freed memory to the system beyond twice the largest block, up to 32 MiB, that it has seen freed. Fetching it again, page by page,
+# was a tenth of a training step: so let it see one. Nothing is written there, so that it costs microseconds and no memory.
+np.empty((1 << 25) - (1 << 13), np.uint8)
 
 
 def make() -> Backend:
     """Give the one backend of this library."""
+    if os.environ.get("AGNOSTIC_AD_NUMBA", "0") not in ("", "0"):
+        use_numba(True)
     return _INSTANCE
+
+
+def use_numba(enabled: bool) -> None:
+    """Compile passes over NumPy arrays, or not: the backend stays the same object."""
+    if enabled:
+        from agnostic_ad.backends.numba import NumbaBackend
+
+        _INSTANCE.__class__ = NumbaBackend
+    else:
+        _INSTANCE.__class__ = NumpyBackend
+    vars(_INSTANCE).pop("nn", None)  # it has looked functions up

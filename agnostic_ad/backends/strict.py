@@ -7,7 +7,7 @@ from typing import Any
 import array_api_strict as xp
 import numpy as np
 
-from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.base import Backend, exact_log1p
 
 
 class StrictBackend(Backend):
@@ -17,6 +17,8 @@ class StrictBackend(Backend):
 
     replaced = frozenset({"linalg.matrix_rank"})  # which fails for matrices without elements
     mutable = False  # a rule's result may be a view; strict arrays hide that, so nothing is written into them
+
+    log1p = exact_log1p
 
     def owns(self, x: Any) -> bool:
         """Tell whether ``x`` is one of its arrays."""

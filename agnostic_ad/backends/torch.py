@@ -116,12 +116,10 @@ class TorchBackend(TorchNeural):
         return xp.take_along_axis(x, indices.long(), axis=axis)
 
     def std(self, x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
-        """Standard deviation; array_api_compat says 0 over no axes, of NaN too."""
-        return (
-            xp.std(x[..., None], axis=-1, correction=correction)
-            if axis == ()
-            else xp.std(x, axis=axis, correction=correction, keepdims=keepdims)
-        )
+        """Standard deviation; array_api_compat says 0 over no axes, of NaN too, and refuses fractions to correct by."""
+        if axis == ():
+            return torch.std(x[..., None], dim=-1, correction=correction)
+        return torch.std(x, dim=axis, correction=correction, keepdim=keepdims)
 
     def var(self, x: Any, /, *, axis: Any = None, correction: float = 0.0, keepdims: bool = False) -> Any:
         """Variance, likewise."""

@@ -45,6 +45,35 @@ class TorchNeural(Backend):
         """Give max(x, 0)."""
         return torch.relu(x)
 
+    def nn_silu(self, x: Any) -> Any:
+        """Give x sigmoid(x)."""
+        return F.silu(x)
+
+    def nn_silu_pull(self, ct: Any, x: Any, y: Any = None) -> Any:
+        """Give its derivative, times a factor."""
+        return torch.ops.aten.silu_backward(ct, x)
+
+    def nn_gelu(self, x: Any) -> Any:
+        """Give x times the normal distribution function."""
+        return F.gelu(x)
+
+    def nn_gelu_pull(self, ct: Any, x: Any, y: Any = None) -> Any:
+        """Give its derivative, times a factor."""
+        return torch.ops.aten.gelu_backward(*_alike(ct, x))
+
+    def nn_gelu_tanh(self, x: Any) -> Any:
+        """Give the quicker function that is near it."""
+        return F.gelu(x, approximate="tanh")
+
+    def nn_gelu_tanh_pull(self, ct: Any, x: Any, y: Any = None) -> Any:
+        """Give its derivative, times a factor."""
+        return torch.ops.aten.gelu_backward(*_alike(ct, x), approximate="tanh")
+
+
+def _alike(ct: Any, x: Any) -> tuple[Any, Any]:
+    """Give operands of one shape: oneDNN broadcasts nothing."""
+    return (ct, x) if ct.shape == x.shape else tuple(each.contiguous() for each in torch.broadcast_tensors(ct, x))
+
 
 def _options(how: Convolution, *operands: Any) -> dict[str, Any] | None:
     """Give PyTorch's arguments, or None where it cannot do it."""

@@ -1,8 +1,8 @@
-"""Convolution and maximum pooling over any number of axes.
+"""Convolution over any number of axes.
 
-Convolution is three bilinear operations, each of whose derivatives are the other two: ``nn.conv`` of an input and a weight,
-``nn.conv_input`` of a cotangent and a weight (which is also the transposed convolution), ``nn.conv_weight`` of an input and a cotangent.
-Pooling is two linear ones, each other's transpose, that pick from the windows, or put back, at the places where the maximum was.
+It is three bilinear operations, each of whose derivatives are the other two: ``nn.conv`` of an input and a weight, ``nn.conv_input`` of a
+cotangent and a weight (which is also the transposed convolution), ``nn.conv_weight`` of an input and a cotangent. ``nn.unfold`` gives the
+windows themselves, and ``nn.fold``, its transpose, adds them up where they came from.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 from functools import partial
 from typing import Any
 
-from agnostic_ad.backends.windows import Convolution, Pooling, offsets, out_size, reach
-from agnostic_ad.families import result_dtype
+from agnostic_ad.backends.windows import Convolution, offsets, out_size, reach
+from agnostic_ad.families import linear, result_dtype
 from agnostic_ad.levels import device_of
 from agnostic_ad.namespaces import COMPLEX, ShapeDtype
-from agnostic_ad.op import ZERO, Op
+from agnostic_ad.op import Op
 from agnostic_ad.ops.neural import front, general
 from agnostic_ad.samples import case
 
@@ -26,27 +26,29 @@ def _conj(xp: Any, x: Any) -> Any:
     return xp.conj(x) if x.dtype in COMPLEX else x
 
 
-def _padded(xp: Any, x: Any, padding: Any, value: float = 0.0) -> Any:
-    """Give ``x`` with values around its last axes."""
-    for axis, (before, after) in enumerate(padding, start=x.ndim - len(padding)):
-        if before or after:
-            sides = [
-                xp.full((*x.shape[:axis], n, *x.shape[axis + 1 :]), value, dtype=x.dtype, device=device_of(x)) for n in (before, after)
-            ]
+def padded(xp: Any, x: Any, padding: Any, value: float = 0.0) -> Any:
+    """Give ``x`` with values around its last axes; a negative number takes elements away."""
+    for axis, pair in enumerate(padding, start=x.ndim - len(padding)):
+        if min(pair) < 0:
+            before, after = (max(0, -n) for n in pair)
+            x = x[(*(slice(None),) * axis, slice(before, x.shape[axis] - after), ...)]
+        if max(pair) > 0:
+            shapes = [(*x.shape[:axis], max(0, n), *x.shape[axis + 1 :]) for n in pair]
+            sides = [xp.full(shape, value, dtype=x.dtype, device=device_of(x)) for shape in shapes]
             x = xp.concat([sides[0], x, sides[1]], axis=axis)
     return x
 
 
 def _columns(xp: Any, x: Any, kernel: Any, out: Any, how: Convolution) -> Any:
     """Give the windows as columns: (N, groups, C / groups * kernel, windows)."""
-    x = _padded(xp, x, how.padding)
+    x = padded(xp, x, how.padding)
     windows = xp.stack([x[(*_ALL, *key)] for key in offsets(kernel, out, how.stride, how.dilation)], axis=2)
     return xp.reshape(windows, (x.shape[0], how.groups, x.shape[1] // how.groups * math.prod(kernel), math.prod(out)))
 
 
 def _grouped(xp: Any, weight: Any, groups: int) -> Any:
     """Give the weight as matrices: (groups, out / groups, C / groups * kernel)."""
-    return xp.reshape(weight, (groups, weight.shape[0] // groups, -1))
+    return xp.reshape(weight, (groups, weight.shape[0] // groups, math.prod(weight.shape[1:])))
 
 
 def _flat(xp: Any, y: Any, groups: int) -> Any:
@@ -70,12 +72,16 @@ def _conv(xp: Any, x: Any, weight: Any, bias: Any = None, *, how: Convolution) -
 
 @general("nn.conv_input")
 def _conv_input(xp: Any, y: Any, weight: Any, *, size: Any, how: Convolution) -> Any:
-    kernel, out, channels = tuple(weight.shape[2:]), tuple(y.shape[2:]), weight.shape[1] * how.groups
     columns = xp.matmul(xp.matrix_transpose(_grouped(xp, weight, how.groups)), _flat(xp, y, how.groups))
-    columns = xp.reshape(columns, (y.shape[0], channels, math.prod(kernel), *out))
+    return _add_columns(xp, columns, weight.shape[1] * how.groups, tuple(weight.shape[2:]), tuple(y.shape[2:]), size, how)
+
+
+def _add_columns(xp: Any, columns: Any, channels: Any, kernel: Any, out: Any, size: Any, how: Convolution) -> Any:
+    """Add columns up where they came from in an input of ``size``."""
+    columns = xp.reshape(columns, (columns.shape[0], channels, math.prod(kernel), *out))
     covered = reach(out, kernel, how.stride, how.dilation)
-    around = tuple(max(n + before + after, r) for n, (before, after), r in zip(size, how.padding, covered, strict=True))
-    x = xp.zeros((y.shape[0], channels, *around), dtype=columns.dtype, device=device_of(columns))
+    around = tuple(max(before + n, r) for n, (before, _), r in zip(size, how.padding, covered, strict=True))
+    x = xp.zeros((columns.shape[0], channels, *around), dtype=columns.dtype, device=device_of(columns))
     for i, key in enumerate(offsets(kernel, out, how.stride, how.dilation)):
         x = xp.add_into(x, columns[:, :, i, ...], (*_ALL, *key))
     return x[(*_ALL, *(slice(before, before + n) for n, (before, _) in zip(size, how.padding, strict=True)))]
@@ -211,101 +217,48 @@ conv_weight = Op(
 )
 
 
-# --- maximum pooling --------------------------------------------------------------------------------------------------------------------
-def _pool_out(x: Any, how: Pooling) -> tuple[int, ...]:
-    return out_size(x.shape[-len(how.kernel) :], how.kernel, how.stride, how.padding, how.dilation, how.ceil)
+# --- the windows themselves -------------------------------------------------------------------------------------------------------------
+@general("nn.unfold")
+def _unfold(xp: Any, x: Any, *, kernel: Any, how: Convolution) -> Any:
+    columns = _columns(xp, x, kernel, out_size(x.shape[2:], kernel, how.stride, how.padding, how.dilation), how)
+    return xp.reshape(columns, (x.shape[0], columns.shape[1] * columns.shape[2], columns.shape[3]))
 
 
-def _pool_padded(xp: Any, x: Any, out: Any, how: Pooling, value: float) -> Any:
-    """Give ``x`` with enough around it for all windows."""
-    sizes = x.shape[-len(how.kernel) :]
-    ends = reach(out, how.kernel, how.stride, how.dilation)
-    return _padded(xp, x, [(before, max(0, end - n - before)) for n, (before, _), end in zip(sizes, how.padding, ends, strict=True)], value)
+@general("nn.fold")
+def _fold(xp: Any, columns: Any, *, size: Any, kernel: Any, how: Convolution) -> Any:
+    out = out_size(size, kernel, how.stride, how.padding, how.dilation)
+    return _add_columns(xp, columns, columns.shape[1] // math.prod(kernel), kernel, out, size, how)
 
 
-def _pool_keys(out: Any, how: Pooling) -> Any:
-    return [(..., *key) for key in offsets(how.kernel, out, how.stride, how.dilation)]
+def _unfold_abstract(xp: Any, args: tuple[Any, ...], params: dict[str, Any]) -> ShapeDtype:
+    (x,), how, kernel = args, params["how"], params["kernel"]
+    windows = math.prod(out_size(x.shape[2:], kernel, how.stride, how.padding, how.dilation))
+    return ShapeDtype((x.shape[0], x.shape[1] * math.prod(kernel), windows), x.dtype)
 
 
-@general("nn.max_pool")
-def _max_pool(xp: Any, x: Any, *, how: Pooling) -> Any:
-    out = _pool_out(x, how)
-    x = _pool_padded(xp, x, out, how, -math.inf)
-    first, *rest = _pool_keys(out, how)
-    y = x[first]
-    for key in rest:
-        y = xp.maximum(y, x[key])
-    return y
+def _fold_abstract(xp: Any, args: tuple[Any, ...], params: dict[str, Any]) -> ShapeDtype:
+    (x,) = args
+    return ShapeDtype((x.shape[0], x.shape[1] // math.prod(params["kernel"]), *params["size"]), x.dtype)
 
 
-@general("nn.pool_take")
-def _pool_take(xp: Any, t: Any, x: Any, y: Any, *, how: Pooling) -> Any:
-    out = tuple(y.shape[-len(how.kernel) :])
-    x, t = _pool_padded(xp, x, out, how, -math.inf), _pool_padded(xp, t, out, how, 0.0)
-    picked, free = xp.zeros_like(y), None
-    for key in _pool_keys(out, how):
-        hit = x[key] == y
-        hit = hit if free is None else hit & free
-        free = ~hit if free is None else free & ~hit
-        picked = xp.where(hit, t[key], picked)
-    return picked
+_WINDOWS = Convolution((2, 1), ((1, 0), (1, 2)), (1, 2))
 
-
-@general("nn.pool_put")
-def _pool_put(xp: Any, ct: Any, x: Any, y: Any, *, how: Pooling) -> Any:
-    sizes, out = tuple(x.shape[-len(how.kernel) :]), tuple(y.shape[-len(how.kernel) :])
-    x = _pool_padded(xp, x, out, how, -math.inf)
-    put, nothing, free = xp.zeros_like(x), xp.zeros((), dtype=ct.dtype, device=device_of(ct)), None
-    for key in _pool_keys(out, how):
-        hit = x[key] == y
-        hit = hit if free is None else hit & free
-        free = ~hit if free is None else free & ~hit
-        put = xp.add_into(put, xp.where(hit, ct, nothing), key)
-    return put[(..., *(slice(before, before + n) for n, (before, _) in zip(sizes, how.padding, strict=True)))]
-
-
-def _pool_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
-    x, how = args[0], params["how"]
-    if len(x.shape) < len(how.kernel) or 0 in _pool_out(x, how):
-        raise ValueError(
-            f"max_pool: a window of size {how.kernel} with dilation {how.dilation} does not fit an input of shape {tuple(x.shape)}"
-        )
-    return args, params
-
-
-def _pool_batch(op: Op, xp: Any, size: Any, args: tuple[Any, ...], batched: tuple[bool, ...], params: dict[str, Any]) -> Any:
-    return op.at(xp)(*(front(xp, size, a, b) for a, b in zip(args, batched, strict=True)), **params)
-
-
-_POOLS = [Pooling((2,), (2,), ((0, 0),), (1,)), Pooling((2, 3), (1, 2), ((1, 1), (1, 1)), (1, 1), True)]
-
-max_pool = Op(
-    "nn.max_pool",
-    "x, /, *, how",
-    ["x"],
-    vjps=[lambda xp, ct, x, y, how: xp.nn.pool_put(ct, x, y, how=how)],
-    jvps=[lambda xp, ct, x, y, how: xp.nn.pool_take(ct, x, y, how=how)],
-    prepare=_pool_prepare,
-    abstract=lambda xp, args, params: ShapeDtype(
-        (*args[0].shape[: -len(params["how"].kernel)], *_pool_out(args[0], params["how"])), args[0].dtype
-    ),
-    cases=[case((2, 4), kinds="f", how=_POOLS[0]), case((1, 3, 4), kinds="f", how=_POOLS[1])],
+unfold = linear(
+    "nn.unfold",
+    "x, /, *, kernel, how",
+    lambda xp, ct, kernel, how, x_shape: xp.nn.fold(ct, size=x_shape[2:], kernel=kernel, how=how),
+    batch=lambda xp, size, args, batched, params: _apart(xp, size, xp.nn.unfold(_end_to_end(xp, args[0]), **params)),
+    abstract=_unfold_abstract,
+    cases=[case((2, 2, 4), kinds="fc", kernel=(2,), how=_ONE), case((1, 2, 4, 3), kinds="f", kernel=(2, 2), how=_WINDOWS)],
 )
-pool_take = Op(
-    "nn.pool_take",
-    "t, x, y1, /, *, how",
-    ["t", "x", "y1"],
-    vjps=[lambda xp, ct, x, y1, how: xp.nn.pool_put(ct, x, y1, how=how), ZERO, ZERO],
-    jvps=[lambda xp, ct, x, y1, how: xp.nn.pool_take(ct, x, y1, how=how), ZERO, ZERO],
-    abstract=lambda xp, args, params: ShapeDtype(args[2].shape, args[0].dtype),
+fold = linear(
+    "nn.fold",
+    "x, /, *, size, kernel, how",
+    lambda xp, ct, kernel, how: xp.nn.unfold(ct, kernel=kernel, how=how),
+    batch=lambda xp, size, args, batched, params: _apart(xp, size, xp.nn.fold(_end_to_end(xp, args[0]), **params)),
+    abstract=_fold_abstract,
+    cases=[
+        case((2, 4, 3), kinds="fc", size=(4,), kernel=(2,), how=_ONE),
+        case((1, 4, 8), kinds="f", size=(4, 3), kernel=(2, 2), how=_WINDOWS),
+    ],
 )
-pool_put = Op(
-    "nn.pool_put",
-    "t, x, y1, /, *, how",
-    ["t", "x", "y1"],
-    vjps=[lambda xp, ct, x, y1, how: xp.nn.pool_take(ct, x, y1, how=how), ZERO, ZERO],
-    jvps=[lambda xp, ct, x, y1, how: xp.nn.pool_put(ct, x, y1, how=how), ZERO, ZERO],
-    abstract=lambda xp, args, params: ShapeDtype(args[1].shape, args[0].dtype),
-)
-for _op in (max_pool, pool_take, pool_put):
-    _op.batch = partial(_pool_batch, _op)

@@ -183,13 +183,17 @@ svd = Op(
     batch=stacked("svd"),
     abstract=_svd_abstract,
     outputs=SVDResult,
-    cases=[  # real, as for eigh; and no more than one column to complete a basis, which has a sign alone
+    cases=[  # no more than one column to complete a basis, which has a phase alone
         case(spread((3, 3)), kinds="f"),
+        case(spread((2, 2)), kinds="c", full_matrices=False),
+        case(spread((3, 2)), kinds="c"),
+        case(spread((2, 3)), kinds="c", full_matrices=False),
         case(spread((4, 2)), kinds="f", full_matrices=False, free=Free("stack")),
         case(spread((2, 2, 4)), kinds="f", full_matrices=False),
         case(spread((3, 2)), kinds="f"),
         case(spread((2, 3), strided=True), kinds="f"),
         case((0, 3), kinds="f", full_matrices=False),
+        case((0, 1), kinds="f"),
         case((0, 2, 2), kinds="f"),
     ],
 )

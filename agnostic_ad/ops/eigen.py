@@ -83,8 +83,9 @@ eigh = Op(
         ShapeDtype(args[0].shape, args[0].dtype),
     ),
     outputs=EighResult,
-    cases=[  # real: the phases of complex vectors are the library's choice, and differences see it
+    cases=[
         case(hermitian((3, 3)), kinds="f", free=Free("stack")),
+        case(hermitian((2, 2)), kinds="c"),
         case(hermitian((2, 2, 2)), kinds="f"),
         case(hermitian((2, 2), strided=True), kinds="f"),
         case((0, 0), kinds="f"),
@@ -153,8 +154,12 @@ eig = Op(
         ShapeDtype(args[0].shape, _complex(xp, args[0].dtype)),
     ),
     outputs=EigResult,
-    # without elements: of others every vector is complex, and the laws' random losses see its phase; eigvals has the samples
-    cases=[case((0, 0), kinds="f"), case((0, 2, 2), kinds="f")],
+    cases=[
+        case(spread((3, 3)), kinds="fc", free=Free("stack")),
+        case(spread((2, 2), strided=True), kinds="f"),
+        case((0, 0), kinds="f"),
+        case((0, 2, 2), kinds="f"),
+    ],
 )
 
 _SQUARES = [

@@ -78,7 +78,8 @@ def _gamma_parameter(xp: Any, a: Any, x: Any) -> Any:
 
     gap = xp.abs(a - x)
     near = 2 * _TINY / (gap + xp.sqrt(gap * gap + _TINY * x))
-    start = xp.where(left & (near > 1.5), (_TINY + x) / a, near)
+    beyond = xp.where(left, (_TINY + x) / a, xp.log1p(2 * _TINY / x) + 2)  # where e^s overflows in no precision
+    start = xp.where(left & (near <= 1.5), near, xp.where(left, beyond, xp.minimum(near, beyond)))
     total = front * _integral(xp, exponent, slope, weight, start)
     return xp.where(inside, xp.squeeze(side, axis=-1) * total, xp.zeros_like(total))
 

@@ -1,4 +1,4 @@
-"""Functions that rearrange elements. reshape, permute_dims, broadcast_to, concat and flip have rules; the rest is made of them."""
+"""Functions that rearrange elements. Those up to unstack have rules; the rest is made of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import operator
 from typing import Any
 
+from agnostic_ad.backends.base import Backend
 from agnostic_ad.errors import AxisError
 from agnostic_ad.families import broadcast_shapes, composite, linear, normalize_axes, normalize_axis, result_dtype, sum_to_shape
 from agnostic_ad.levels import Array, device_of
@@ -163,6 +164,74 @@ concat = Op(
 )
 
 
+# --- stack and unstack --------------------------------------------------------------------------------------------------------------------
+def _stack_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    shapes = {tuple(a.shape) for a in args}
+    if len(shapes) != 1:
+        raise ValueError(f"stack needs arrays of one shape, at least one; got {sorted(shapes)}")
+    return args, {"axis": normalize_axis(params["axis"], len(args[0].shape) + 1, "stack")}
+
+
+def _slice(axis: int, i: int) -> tuple[Any, ...]:
+    return (*(slice(None),) * axis, i, ...)
+
+
+def _stacked(xp: Any, parts: Any, axis: int) -> Any:
+    """Stack cotangents or tangents; None is zero."""
+    like = next(p for p in parts if p is not None)
+    return xp.stack([xp.zeros_like(like) if p is None else p for p in parts], axis=axis)
+
+
+def _stack_batch(xp: Any, size: Any, args: tuple[Any, ...], batched: tuple[bool, ...], params: dict[str, Any]) -> Any:
+    full = [a if b else xp.broadcast_to(a, (size, *a.shape)) for a, b in zip(args, batched, strict=True)]
+    return xp.stack(full, axis=params["axis"] + 1)
+
+
+def _stack_abstract(xp: Any, args: tuple[Any, ...], params: dict[str, Any]) -> ShapeDtype:
+    shape, axis = args[0].shape, params["axis"]
+    return ShapeDtype((*shape[:axis], len(args), *shape[axis:]), result_dtype(xp, args))
+
+
+stack = Op(
+    "stack",
+    "arrays, /, *, axis=0",
+    ["*arrays"],
+    vjps=[lambda xp, ct, axis, position: xp.getitem(ct, key=_slice(axis, position))],
+    pushforward=lambda xp, args, y, tangents, params: _stacked(xp, tangents, **params),
+    prepare=_stack_prepare,
+    batch=_stack_batch,
+    abstract=_stack_abstract,
+    cases=[case((2, 3), (2, 3), axis=1, free=Free("same", {"axis": "axis"}, least=1)), case((3,), (3,), axis=-1), case(())],
+)
+
+
+def _unstack_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    return args, {"axis": normalize_axis(params["axis"], len(args[0].shape), "unstack")}
+
+
+def _unstack_abstract(xp: Any, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[ShapeDtype, ...]:
+    (x,), axis = args, params["axis"]
+    return (ShapeDtype((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype),) * x.shape[axis]
+
+
+unstack = linear(
+    "unstack",
+    "x, /, *, axis=0",
+    lambda xp, ct, axis: _stacked(xp, ct, axis),
+    prepare=_unstack_prepare,
+    batch=lambda xp, size, args, batched, params: xp.unstack(args[0], axis=params["axis"] + 1),
+    abstract=_unstack_abstract,
+    cases=[case((2, 3)), case((2, 3), axis=-1, free=Free("same", {"axis": "axis"}, 1, False)), case((1,)), case((2, 0), axis=0)],
+)
+
+
+def _unstacked(xp: Any, x: Any, *, axis: int = 0) -> tuple[Any, ...]:
+    return tuple(x[_slice(axis, i)] for i in range(x.shape[axis]))
+
+
+Backend.fallbacks["unstack"] = _unstacked
+
+
 # --- made of the above --------------------------------------------------------------------------------------------------------------------
 @composite("expand_dims", "x, /, axis=0", ["x"], cases=[case((2, 3), axis=1), case((2,), axis=(0, -1)), case((), axis=0)])
 def expand_dims(xp: Any, x: Any, axis: Any = 0) -> Any:
@@ -223,33 +292,6 @@ def roll(xp: Any, x: Any, shift: Any, *, axis: Any = None) -> Any:
             before = (slice(None),) * a
             x = xp.concat([x[(*before, slice(cut, None), ...)], x[(*before, slice(None, cut), ...)]], axis=a)
     return x
-
-
-@composite(
-    "stack",
-    "arrays, /, *, axis=0",
-    ["*arrays"],
-    cases=[case((2, 3), (2, 3), axis=1, free=Free("same", {"axis": "axis"}, least=1)), case((3,), (3,), axis=-1), case(())],
-)
-def stack(xp: Any, arrays: Any, *, axis: int = 0) -> Any:
-    """Join arrays along a new axis."""
-    shapes = {tuple(a.shape) for a in arrays}
-    if len(shapes) != 1:
-        raise ValueError(f"stack needs arrays of one shape, at least one; got {sorted(shapes)}")
-    axis = normalize_axis(axis, arrays[0].ndim + 1, "stack")
-    return xp.concat([xp.expand_dims(a, axis=axis) for a in arrays], axis=axis)
-
-
-@composite(
-    "unstack",
-    "x, /, *, axis=0",
-    ["x"],
-    cases=[case((2, 3)), case((2, 3), axis=-1, free=Free("same", {"axis": "axis"}, 1, False)), case((1,)), case((2, 0), axis=0)],
-)
-def unstack(xp: Any, x: Any, *, axis: int = 0) -> tuple[Any, ...]:
-    """Split into the slices along an axis."""
-    before = (slice(None),) * normalize_axis(axis, x.ndim, "unstack")
-    return tuple(x[(*before, i, ...)] for i in range(x.shape[len(before)]))
 
 
 @composite(

@@ -1,7 +1,7 @@
 """The methods that NumPy code and PyTorch code call on arrays, on every wrapped array.
 
 Where the two mean different things by one name it is NumPy's: ``max(dim=0)`` gives the values alone, ``std()`` divides by n,
-``transpose`` takes all axes, ``repeat`` repeats each element, ``size`` is a number.
+``transpose`` takes all axes of a matrix (of more dimensions it exchanges two, too), ``repeat`` repeats each element, ``size`` is a number.
 """
 
 from __future__ import annotations
@@ -184,12 +184,10 @@ class Methods:
         return _reshaped(self, (*self.shape[:place], 1, *self.shape[place:]))
 
     def transpose(self: Any, *axes: Any) -> Any:
-        """Reverse the axes, or put all of them in the order given: NumPy's meaning."""
+        """Reverse the axes, or put all of them in the order given: NumPy's meaning. Two of more than two are exchanged: PyTorch's."""
         order = _sizes(axes)
-        if len(order) == 2 != self.ndim:
-            raise ValueError(
-                f"transpose{tuple(order)} of an array of {self.ndim} dimensions: NumPy's method takes all axes. Write x.swapaxes{tuple(order)}."
-            )
+        if len(axes) == 2 < self.ndim:
+            return Methods.swapaxes(self, *axes)
         return _permuted(self, tuple(reversed(range(self.ndim))) if not order or order == (None,) else order)
 
     def permute(self: Any, *axes: Any) -> Any:
@@ -331,7 +329,8 @@ class Methods:
 
     def masked_fill(self: Any, mask: Any, value: Any) -> Any:
         """Give a copy with ``value`` where ``mask`` is true."""
-        return _xp(self).astype(TABLE["where"](mask, value, self), self.dtype, copy=False)
+        y = TABLE["where"](mask, value, self)
+        return y if y.dtype == self.dtype else TABLE["astype"](y, self.dtype)
 
     def split(self: Any, split_size: Any, dim: int = 0) -> Any:
         """Give the parts of an axis, as views: each of ``split_size``, or of the sizes in a list."""

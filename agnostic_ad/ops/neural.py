@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agnostic_ad.backends.base import Backend
-from agnostic_ad.families import elementwise, normalize_axis, result_dtype
+from agnostic_ad.families import composite, elementwise, normalize_axis, result_dtype
 from agnostic_ad.levels import device_of
 from agnostic_ad.namespaces import COMPLEX, ShapeDtype
 from agnostic_ad.op import ZERO, Op
@@ -111,12 +111,30 @@ def _one_hot(xp: Any, x: Any, target: Any, axis: int) -> Any:
 
 
 def _kept(xp: Any, ct: Any, target: Any, ignore_index: int) -> Any:
-    return ct * xp.astype(target != ignore_index, ct.dtype)
+    return xp.where(target != ignore_index, ct, xp.zeros_like(ct))  # no product: in a mean over none, the cotangent is infinite
+
+
+_CROSS_ENTROPIES: list[tuple[Any, Any, Any, dict[str, Any]]] = [
+    ((2, 3), integers((2,), 0, 2), (2,), {}),
+    ((2, 3, 4), integers((2, 4), 0, 2), (2, 4), {"axis": 1, "ignore_index": 1}),
+]
+
+
+@composite(
+    "nn.softmax_cross_entropy_grad",
+    "x, target, ct, /, *, axis=-1, ignore_index=-100",
+    ["x", "target", "ct"],
+    cases=[case(x, target, ct, kinds="f", **params) for x, target, ct, params in _CROSS_ENTROPIES],
+)
+def softmax_cross_entropy_grad(xp: Any, x: Any, target: Any, ct: Any, *, axis: int = -1, ignore_index: int = -100) -> Any:
+    """Give the gradient of ``softmax_cross_entropy`` with respect to the scores, times ``ct``."""
+    axis = normalize_axis(axis, x.ndim, "cross_entropy")
+    hit = xp.astype(_one_hot(xp, x, target, axis), x.dtype)
+    return (xp.nn.softmax(x, axis=axis) - hit) * xp.expand_dims(_kept(xp, ct, target, ignore_index), axis=axis)
 
 
 def _cross_entropy_vjp(xp: Any, ct: Any, x: Any, target: Any, axis: int, ignore_index: int) -> Any:
-    hit = xp.astype(_one_hot(xp, x, target, axis), x.dtype)
-    return (xp.nn.softmax(x, axis=axis) - hit) * xp.expand_dims(_kept(xp, ct, target, ignore_index), axis=axis)
+    return xp.nn.softmax_cross_entropy_grad(x, target, ct, axis=axis, ignore_index=ignore_index)
 
 
 def _cross_entropy_jvp(xp: Any, ct: Any, x: Any, target: Any, axis: int, ignore_index: int) -> Any:
@@ -146,10 +164,7 @@ softmax_cross_entropy = Op(
     prepare=_cross_entropy_prepare,
     batch=_cross_entropy_batch,
     abstract=lambda xp, args, params: ShapeDtype(tuple(n for i, n in enumerate(args[0].shape) if i != params["axis"]), args[0].dtype),
-    cases=[
-        case((2, 3), integers((2,), 0, 2), kinds="f"),
-        case((2, 3, 4), integers((2, 4), 0, 2), kinds="f", axis=1, ignore_index=1),
-    ],
+    cases=[case(x, target, kinds="f", **params) for x, target, _, params in _CROSS_ENTROPIES],
 )
 
 

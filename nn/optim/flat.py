@@ -3,7 +3,7 @@
 Where a library's arrays can be views, the parameters of a group that share dtype and device are views of one `Buffer`, and so is what is
 remembered of them. A step goes over runs of neighbours, piece by piece, so that its temporaries stay in the cache.
 
-`Buffer._update` is the one place where a formula meets memory: a compiled formula would take the place of `apply` there.
+`Buffer._update` is the one place where a formula meets memory; a backend that compiles elementwise functions runs it there in one pass.
 
 Nobody else's array changes: a buffer that somebody else looks into (a graph, a user who kept ``p.data``) is left to them, and the step
 goes on in a copy.
@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from agnostic_ad import Variable
 from agnostic_ad.namespaces import backend_of
-from agnostic_ad.nn.optim.rule import Formula, apply, start
+from agnostic_ad.nn.optim.rule import Formula, apply, apply_real, start
 from agnostic_ad.nn.parameter import adopt, assign
 
 __all__ = ["Memory"]
@@ -138,20 +139,30 @@ class Buffer:
         xp, first, last = self.xp, run[0][0].start, run[-1][0].stop
         grads = [xp.reshape(g, (-1,)) for _, g in run]
         grad = xp.concat(grads) if len(grads) > 1 else grads[0]
-        length = xp.blocks or max(last - first, 1)
-        changes: dict[str, Any] = {}
-        for at in range(first, max(last, first + 1), length):
-            end = min(at + length, last)
-            views = {name: whole[at:end] for name, whole in self.arrays.items()}
-            p = views.pop("")
-            new, changes = apply(xp, self.rule, p, grad[at - first : end - first], {**numbers, **views}, h)
+        pieces = {name: whole[first:last] for name, whole in self.arrays.items()}
+        changes = xp.in_one_pass(partial(self._one, numbers, h), {**pieces, "grad": grad})
+        if changes is None:
+            changes = self._piece_by_piece(pieces, grad, numbers, h)
+        for place, _ in run:
+            place.state.update((name, changes[name]) for name in numbers if name in changes)
+
+    def _one(self, numbers: dict[str, Any], h: Any, xp: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+        """Give what a step makes of arrays, the gradient among them."""
+        p, grad = arrays.pop(""), arrays.pop("grad")
+        new, changes = apply_real(xp, self.rule, p, grad, {**numbers, **arrays}, h)
+        return {**changes, "": new}
+
+    def _piece_by_piece(self, arrays: dict[str, Any], grad: Any, numbers: dict[str, Any], h: Any) -> dict[str, Any]:
+        """Do a step to arrays; give what it makes of numbers."""
+        size, changes = grad.shape[0], dict[str, Any]()
+        length = self.xp.blocks or max(size, 1)
+        for at in range(0, max(size, 1), length):
+            views = {name: whole[at : at + length] for name, whole in arrays.items()}
+            changes = self._one(numbers, h, self.xp, {**views, "grad": grad[at : at + length]})
             for name, view in views.items():
                 if changes.get(name, view) is not view:
                     view[...] = changes[name]
-            if new is not p:
-                p[...] = new
-        for place, _ in run:
-            place.state.update((name, changes[name]) for name in numbers if name in changes)
+        return changes
 
 
 class Memory:

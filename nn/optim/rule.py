@@ -74,19 +74,21 @@ def start(xp: Any, rule: Formula, p: Any, h: Any) -> dict[str, Any]:
 
 def apply(xp: Any, rule: Formula, p: Any, g: Any, state: Mapping[str, Any], h: Any) -> tuple[Any, dict[str, Any]]:
     """Update one parameter, or a piece of one; give it and what is new in its state."""
+    if not _is_complex(p):
+        return apply_real(xp, rule, p, g, state, h)
+    pairs = {name: _split(xp, x, rule) if name in rule.arrays else x for name, x in state.items()}
+    new, changes = apply_real(xp, rule, _split(xp, p, rule), _split(xp, g, rule), pairs, h)
+    return _join(xp, new, p.dtype), {name: _join(xp, x, p.dtype) if name in rule.arrays else x for name, x in changes.items()}
+
+
+def apply_real(xp: Any, rule: Formula, p: Any, g: Any, state: Mapping[str, Any], h: Any) -> tuple[Any, dict[str, Any]]:
+    """Update a parameter of real numbers."""
     values = dict(state)
     if "step" in values:
         values["step"] = values["step"] + 1
     if getattr(h, "maximize", False):
         g = -g
-    if not _is_complex(p):
-        p, changes = rule.update(xp, p, g, SimpleNamespace(**values), h)
-    else:
-        dtype = p.dtype
-        values |= {name: _split(xp, values[name], rule) for name in rule.arrays if name in values}
-        p, changes = rule.update(xp, _split(xp, p, rule), _split(xp, g, rule), SimpleNamespace(**values), h)
-        p = _join(xp, p, dtype)
-        changes = {name: _join(xp, x, dtype) if name in rule.arrays else x for name, x in changes.items()}
+    p, changes = rule.update(xp, p, g, SimpleNamespace(**values), h)
     if "step" in values:
         changes["step"] = values["step"]
     return p, changes
