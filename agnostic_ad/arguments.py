@@ -82,6 +82,12 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     return trees.flatten(tree)
 
 
+def flatten_like(spec: Any, tree: Any) -> list[Any] | None:
+    """Give the leaves of a tree of the structure ``spec``; None where it has another."""
+    flat, own = flatten(tree)
+    return flat if own is spec else trees.flatten_like(spec, tree)
+
+
 def unflatten(spec: Any, values: Sequence[Any]) -> Any:
     """Put leaves back into the structure that `flatten` gave."""
     return values[0] if spec is ONE_LEAF else trees.unflatten(spec, values)

@@ -131,9 +131,9 @@ class custom_jvp:
             if not (isinstance(pair, tuple) and len(pair) == 2):
                 raise CustomRuleError(f"{call.name}: the rule returns (output, tangent), not {type(pair).__name__}")
             results = call.results(pair[0])
-            moved, spec = trees.flatten(pair[1])
-            if spec != call.out_spec:
-                raise CustomRuleError(f"{call.name}: the rule's tangent has structure {spec}, its output {call.out_spec}")
+            moved = trees.flatten_like(call.out_spec, pair[1])
+            if moved is None:
+                raise CustomRuleError(f"{call.name}: the rule's tangent has structure {trees.flatten(pair[1])[1]}, its output {call.out_spec}")
             for r, t in zip(results, moved, strict=True):
                 if not is_array(t) or tuple(t.shape) != tuple(r.shape):
                     what = f"shape {tuple(t.shape)}" if is_array(t) else type(t).__name__

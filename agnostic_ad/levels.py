@@ -114,6 +114,23 @@ class Level:
         return found
 
 
+class Size(int):
+    """The number of elements of an array, NumPy's ``x.size``, which can be called as PyTorch's ``x.size()``."""
+
+    shape: tuple[Any, ...]
+
+    def __call__(self, dim: int | None = None) -> Any:
+        """Give the shape, or the size of one axis."""
+        if dim is None:
+            return self.shape
+        if not -len(self.shape) <= dim < len(self.shape):
+            raise IndexError(f"size({dim}) of an array of {len(self.shape)} dimensions")
+        return self.shape[dim]
+
+    def __reduce__(self) -> Any:
+        return int, (int(self),)
+
+
 class Array:
     """An array of some transformation. Operators and methods come from the op table."""
 
@@ -167,13 +184,19 @@ class Array:
         return len(self.shape)
 
     @property
-    def size(self) -> int:
-        """The number of elements."""
-        return math.prod(self.shape)
+    def size(self) -> Size:
+        """The number of elements; called, as in PyTorch, the shape: ``x.size()``, or the size of one axis: ``x.size(-1)``."""
+        shape = self.shape
+        count = math.prod(shape)
+        if count != count:  # NaN: a lazy library does not know
+            return count
+        size = Size(count)
+        size.shape = shape
+        return size
 
     def numel(self) -> int:
         """Give the number of elements; PyTorch's name."""
-        return self.size
+        return math.prod(self.shape)
 
     def __array_namespace__(self, /, *, api_version: str | None = None) -> Any:
         """Give the namespace that computes with this array; every ``api_version`` is accepted."""
@@ -191,6 +214,10 @@ class Array:
         """Take another array's value and history: every in-place change ends here."""
         for name in self._state:
             setattr(self, name, getattr(other, name))
+
+    def _moved(self, target: Backend, device: Any) -> Any:
+        """Give the array in another library, where that can be done."""
+        raise TypeError(f"to: an array of {self.level.label} cannot change its library")
 
     def _alias(self) -> Any:
         """Give another array of the same value and history; in-place changes of one do not reach the other."""

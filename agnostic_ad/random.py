@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Generator", "default_generator", "manual_seed", "replay"]
+from agnostic_ad.config import dtype_name
+from agnostic_ad.namespaces import backend_of
+
+__all__ = ["Generator", "default_generator", "manual_seed", "placed", "replay"]
 
 
 class Generator:
@@ -116,6 +119,16 @@ def manual_seed(seed: int) -> Generator:
     True
     """
     return default_generator.manual_seed(seed)
+
+
+def placed(values: Any, like: Any, shape: tuple[int, ...]) -> Any:
+    """Give numbers of the host as a raw array of a shape, in the library and dtype and on the device of another."""
+    backend = backend_of(like)
+    host = np.broadcast_to(np.asarray(values, dtype="complex128" if np.iscomplexobj(values) else "float64"), shape)
+    try:
+        return backend.from_numpy(host.astype(dtype_name(like.dtype)), backend.device(like))
+    except TypeError:  # a dtype that NumPy lacks, or that it has from JAX and this library does not take
+        return backend.astype(backend.from_numpy(host, backend.device(like)), like.dtype)
 
 
 @contextmanager

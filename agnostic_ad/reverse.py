@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from agnostic_ad import views
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.levels import QUIET, TRANSFORMATIONS, WATCHING, Array, Level, check_alive, device_of, inexact
-from agnostic_ad.namespaces import COMPLEX, backend_of_namespace, lookup
-from agnostic_ad.op import TABLE, ZERO, Op
+from agnostic_ad.namespaces import COMPLEX, lookup
+from agnostic_ad.op import ZERO, Op
 from agnostic_ad.tape import LEAF, PICK, MarkedNode, Node, Structural, adaptation, backward, extra, make_node, next_number, watch
 
 __all__ = ["BASE", "ReverseLevel", "Variable"]
@@ -209,37 +209,6 @@ class Variable(Array):
         views.cut(self)
         self.payload = backend.array(value)
 
-    def to(self, *targets: Any, xp: Any = None, dtype: Any = None, device: Any = None) -> Variable:
-        """Convert to another dtype, device or array library; the derivative comes back the same way.
-
-        Parameters
-        ----------
-        *targets : namespace, dtype or device
-            An Array API namespace (``cupy``), a dtype or its name ("float32"), a device or its name ("cpu", "cuda:1"); told apart by what
-            they are. The keywords ``xp``, ``dtype`` and ``device`` say it outright.
-
-        Examples
-        --------
-        >>> import agnostic_ad as ad
-        >>> ad.Variable([1.0, 2.0]).to("float32").dtype
-        dtype('float32')
-        """
-        for target in targets:
-            if hasattr(target, "asarray") or hasattr(target, "__array_namespace_info__"):
-                xp = target
-            elif _names_dtype(self.backend, target):
-                dtype = target
-            else:
-                device = target
-        v = self
-        if xp is not None:
-            v = _moved(v, backend_of_namespace(xp), device)
-        elif device is not None:
-            v = TABLE["to_device"](v, v.backend.parse_device(device))
-        if dtype is not None:
-            v = TABLE["astype"](v, v.backend.dtype(dtype))
-        return v
-
     # --- differentiation ----------------------------------------------------------------------------------------------------------
     @property
     def requires_grad(self) -> bool:
@@ -347,6 +316,23 @@ class Variable(Array):
         """Give the values as a NumPy array; of a Variable that requires grad, say ``detach()`` first."""
         return self.__array__()
 
+    def _moved(self, target: Backend, device: Any) -> Variable:
+        """Give a Variable over another array library, by way of the host."""
+        source = self.backend
+        if isinstance(self.payload, Array):
+            return super()._moved(target, device)  # type: ignore[no-any-return]
+        place = device_of(self.payload)
+
+        def back(node: Node, saved: Any, ct: Any, position: int) -> Any:
+            if isinstance(ct, Array):
+                return ct._moved(source, place) if isinstance(ct, Variable) else ct
+            return source.from_numpy(target.to_numpy(ct), place)
+
+        payload = target.from_numpy(source.to_numpy(self.payload), device)
+        recorded = self.node is not None and self.level.depth > QUIET.get()
+        node = make_node(Structural(f"to({target.name})", back), (self.node,), (), None) if recorded else None
+        return self.level.variable(payload, node)  # type: ignore[no-any-return]
+
     def _become(self, other: Any) -> None:
         self.payload = other.payload
         if self.node is None or self.level.depth > QUIET.get():
@@ -399,34 +385,6 @@ def _marked(v: Variable, marks: list[Any]) -> Variable:
     for kind in marks:
         kind.mark(v)
     return v
-
-
-def _names_dtype(backend: Backend, target: Any) -> bool:
-    try:
-        backend.kind(backend.dtype(target))
-    except Exception:  # whatever a library says of something that is no dtype
-        return False
-    return True
-
-
-def _moved(v: Variable, target: Backend, device: Any) -> Variable:
-    """Give a Variable over another array library, by way of the host."""
-    source = v.backend
-    if isinstance(v.payload, Array):
-        raise TypeError(f"to: an array of {v.level.label} cannot change its library")
-    if target is source:
-        return v if device is None else TABLE["to_device"](v, source.parse_device(device))
-    place = device_of(v.payload)
-
-    def back(node: Node, saved: Any, ct: Any, position: int) -> Any:
-        if isinstance(ct, Array):
-            return _moved(ct, source, place) if isinstance(ct, Variable) else ct
-        return source.from_numpy(target.to_numpy(ct), place)
-
-    payload = target.from_numpy(source.to_numpy(v.payload), device)
-    recorded = v.node is not None and v.level.depth > QUIET.get()
-    made: Variable = v.level.variable(payload, make_node(Structural(f"to({target.name})", back), (v.node,), (), None) if recorded else None)
-    return made
 
 
 class Handle:

@@ -13,6 +13,7 @@ from agnostic_ad.arguments import (
     as_array,
     as_primals,
     flatten,
+    flatten_like,
     is_array,
     lower,
     name_of,
@@ -181,9 +182,9 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     run = Recorded(f"vjp({name_of(f)})", f, primals, has_aux)
 
     def pullback(ct: Any) -> tuple[Any, ...]:
-        flat, spec = flatten(ct)
-        if spec != run.out_spec:
-            raise TypeError(f"{run.label}: the cotangent has structure {spec}, the output {run.out_spec}")
+        flat = flatten_like(run.out_spec, ct)
+        if flat is None:
+            raise TypeError(f"{run.label}: the cotangent has structure {flatten(ct)[1]}, the output {run.out_spec}")
         checked = [
             check_cotangent(c, y, run.label, "cotangent") if run.tracked(v) else c
             for c, y, v in zip(flat, run.values, run.outputs, strict=True)
@@ -395,9 +396,9 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], 
     """
     label = f"jvp({name_of(f)})"
     flat, spec = trees.flatten(tuple(primals))
-    directions, spec_t = trees.flatten(tuple(tangents))
-    if spec != spec_t:
-        raise TypeError(f"{label}: the tangents have structure {spec_t}, the primals {spec}")
+    directions = trees.flatten_like(spec, tuple(tangents))
+    if directions is None:
+        raise TypeError(f"{label}: the tangents have structure {trees.flatten(tuple(tangents))[1]}, the primals {spec}")
     values = as_primals(flat, label, directions)
     directions = [check_cotangent(t, x, label, "tangent") for t, x in zip(directions, values, strict=True)]
     level = ForwardLevel(label)

@@ -10,7 +10,7 @@ from typing import Any
 
 import optree
 
-__all__ = ["NAMESPACE", "TreeSpec", "flatten", "leaves", "map_tree", "register", "unflatten"]
+__all__ = ["NAMESPACE", "TreeSpec", "flatten", "flatten_like", "leaves", "map_tree", "register", "unflatten"]
 
 TreeSpec = optree.PyTreeSpec
 NAMESPACE = "agnostic_ad"
@@ -19,6 +19,21 @@ NAMESPACE = "agnostic_ad"
 def flatten(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], TreeSpec]:
     """Split ``tree`` into its leaves and its structure."""
     return optree.tree_flatten(tree, is_leaf, namespace=NAMESPACE)
+
+
+def flatten_like(spec: TreeSpec, tree: Any) -> list[Any] | None:
+    """Give the leaves of a tree of the structure ``spec``; None where it has another.
+
+    Dicts of every class are alike here, in every order of their keys: a module's state is an ``OrderedDict``, what goes with it need not be.
+    """
+    values, own = flatten(tree)
+    if own == spec:
+        return values
+    try:
+        parts = spec.flatten_up_to(tree)
+    except (TypeError, ValueError):
+        return None
+    return parts if all(optree.treespec_is_leaf(flatten(part)[1]) for part in parts) else None
 
 
 def unflatten(spec: TreeSpec, values: Any) -> Any:

@@ -194,9 +194,9 @@ def _reverse_faults(op: Op) -> Iterator[Fault]:
         arrays = record.array_saves or ()
         if op.elementwise and len(op.arrays) == 1 and arrays:
             yield fault("wrong saved value", _saved(functools.partial(_applied, op, arrays[0])))
-        elif len(arrays) > 1:
+        elif len(arrays) > 1 and record.joint is None:  # a joint rule has used them already
             yield fault("wrong saved value", _saved(functools.partial(_exchanged, arrays[0], arrays[1])))
-        if any(n in ("axis", "axes", "dim") for n in op.params):
+        if any(n in ("axis", "axes", "dim") for n in op.params) and record.joint is None:
             yield fault("wrong axis", _wrong_axis)
         if op.derive and (isinstance(op.vjps[i], str) or callable(op.vjps[i])) and _takes(op, "c"):
             yield fault("conj dropped", lambda rule: rule, slot="conj_rules")

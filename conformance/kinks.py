@@ -56,6 +56,8 @@ def _pooling() -> Any:
 _POWER = "`x1 ** x2`"
 _JUMPS = "`floor`, `ceil`, `round`, `trunc`, `floor_divide`"
 _NORMS = "norms with `ord=inf`, `ord=-inf`, and `ord=1`, `ord=-1` of matrices"
+_PIECES = "`hardtanh`, `hardsigmoid`, `threshold`, `hardshrink`, `softshrink`, `relu6`"
+_SLOPES = "`leaky_relu`, `prelu`, `elu` and its sisters"
 _ZERO_VALUES = '`matrix_norm`, `ord="nuc"`, `ord=2`, `ord=-2`'
 _ENTROPIES = "`special.rel_entr(x, y)`, `special.kl_div(x, y)`"
 _ROWS = [
@@ -70,6 +72,15 @@ _ROWS = [
     Kink("`maximum`, `minimum`", "minimum", ([1.0, 2.0], 1.0), ([0.5, 0.0], 1.5)),
     Kink("`clip`", "clip", ([-2.0, -1.0, 0.0, 1.0, 2.0], -1.0, 1.0), ([0.0, 1.0, 1.0, 1.0, 0.0], 1.0, 1.0)),
     Kink("`nn.functional.relu`", "nn.relu", ([0.0, 1.0],), ([0.0, 1.0],)),
+    Kink(_PIECES, "nn.hardtanh", ([-1.0, 0.5, 1.0],), ([0.0, 1.0, 0.0],)),
+    Kink(_PIECES, "nn.hardsigmoid", ([-3.0, 3.0],), ([0.0, 0.0],)),
+    Kink(_PIECES, "nn.threshold", ([0.0, 1.0],), ([0.0, 1.0],)),
+    Kink(_PIECES, "nn.hardshrink", ([-0.5, 0.5, 1.0],), ([0.0, 0.0, 1.0],)),
+    Kink(_PIECES, "nn.softshrink", ([-0.5, 0.5, 1.0],), ([0.0, 0.0, 1.0],)),
+    Kink(_SLOPES, "nn.leaky_relu", ([0.0],), ([0.01],)),
+    Kink(_SLOPES, "nn.prelu", ([0.0], 0.25), ([0.25], 0.0)),
+    Kink(_SLOPES, "nn.elu", ([0.0],), ([2.0],), {"alpha": 2.0}),
+    Kink("`hardswish`", "nn.hardswish", ([-3.0, 3.0],), ([0.0, 1.0],)),
     Kink("`max_pool`", "nn.max_pool", ([[2.0, 2.0, 1.0, 1.0]],), ([[1.0, 0.0, 1.0, 0.0]],), {"how": _pooling}),
     Kink("`sort`, `take_along_axis` by `argsort`", "sort", ([2.0, 1.0, 2.0],), ([2.0, 1.0, 3.0],), ct=[1.0, 2.0, 3.0]),
     Kink("`unique_values` and its sisters", "unique_values", ([2.0, 1.0, 2.0],), ([20.0, 10.0, 0.0],), ct=[10.0, 20.0]),

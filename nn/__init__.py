@@ -53,7 +53,7 @@ from agnostic_ad.nn.parameter_containers import *
 from agnostic_ad.nn.pooling import *
 from agnostic_ad.nn.recurrent import *
 from agnostic_ad.nn.recurrent_cells import *
-from agnostic_ad.nn.serialization import load_file, load_npz, save_file, save_npz
+from agnostic_ad.nn.serialization import load_file, load_metadata, load_npz, save_file, save_npz
 from agnostic_ad.nn.sparse import *
 from agnostic_ad.nn.stateless import *
 from agnostic_ad.nn.summaries import *
@@ -62,7 +62,7 @@ from agnostic_ad.nn.transformer import *
 from agnostic_ad.nn.vision import *
 
 __all__ = ["Buffer", "Module", "Parameter", "amp", "data", "functional", "init", "optim", "utils"]
-__all__ += ["load_file", "load_npz", "load_torch", "save_file", "save_npz"]
+__all__ += ["load_file", "load_metadata", "load_npz", "load_torch", "save_file", "save_npz"]
 __all__ += ["UninitializedBuffer", "UninitializedParameter"]
 __all__ += activation.__all__
 __all__ += adaptive.__all__

@@ -117,6 +117,7 @@ def widened(function: Callable[..., Any]) -> Callable[..., Any]:
             args, kwargs = tuple(map(widen, args)), {name: widen(x) for name, x in kwargs.items()}
         return function(*args, **kwargs)
 
+    wrapper.__module__ = "agnostic_ad.nn.functional"  # where pickle finds it
     return wrapper
 
 

@@ -204,8 +204,8 @@ class _ConvTranspose(_ConvNd):
         """Give the output padding that leads to a size."""
         shape, wanted = checked(input, self.axes, type(self).__name__), tuple(output_size)
         least = [
-            (n - 1) * s - 2 * p + d * (k - 1) + 1
-            for n, s, p, d, k in zip(shape[-self.axes :], self.stride, self.padding, self.dilation, self.kernel_size, strict=True)
+            (n - 1) * s - sum(pair) + d * (k - 1) + 1
+            for n, s, pair, d, k in zip(shape[-self.axes :], self.stride, self._pairs, self.dilation, self.kernel_size, strict=True)
         ]
         more = tuple(w - n for w, n in zip(wanted[-self.axes :], least))
         if len(wanted) not in (self.axes, len(shape)) or any(not 0 <= m < s for m, s in zip(more, self.stride, strict=True)):

@@ -44,16 +44,6 @@ Host = np.ndarray[Any, Any]
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------------------------
-def _as_library(values: Host, like: Any) -> Any:
-    """Give values in the library and dtype, and on the device, of a raw array."""
-    backend = backend_of(like)
-    host = np.broadcast_to(np.asarray(values, dtype="complex128" if np.iscomplexobj(values) else "float64"), like.shape)
-    try:
-        return backend.from_numpy(host.astype(dtype_name(like.dtype)), backend.device(like))
-    except TypeError:  # a dtype that NumPy lacks, or that it has from JAX and this library does not take
-        return backend.astype(backend.from_numpy(host, backend.device(like)), like.dtype)
-
-
 _SKIPS: ContextVar[bool] = ContextVar("agnostic_ad_init_skips", default=False)
 
 
@@ -72,7 +62,7 @@ def _fill(tensor: Any, draw: Callable[[], Any]) -> Any:
     if _SKIPS.get():
         return tensor
     if isinstance(tensor, Variable) and tensor.level.depth == 0 and (tensor.is_leaf or hasattr(tensor, "_base")):
-        made = _as_library(draw(), tensor.payload)
+        made = ad_random.placed(draw(), tensor.payload, tensor.shape)
         if hasattr(tensor, "_base"):  # a slice: what it was taken from changes too
             with no_grad():
                 tensor[...] = made  # type: ignore[index]
@@ -80,7 +70,7 @@ def _fill(tensor: Any, draw: Callable[[], Any]) -> Any:
             assign(tensor, made)
         return tensor
     if lookup(tensor) is not None and not isinstance(tensor, Array):
-        values = _as_library(draw(), tensor)
+        values = ad_random.placed(draw(), tensor, tensor.shape)
         try:
             tensor[...] = values
         except (TypeError, ValueError) as error:

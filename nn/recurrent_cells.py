@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from agnostic_ad.levels import device_of, unify
+from agnostic_ad.levels import CASTS, device_of, unify
 from agnostic_ad.nn import init
 from agnostic_ad.nn.module import Module
 from agnostic_ad.nn.parameter import new_parameter
@@ -28,7 +28,7 @@ def zero_states(shape: tuple[int, ...], like: Any) -> Any:
 
 
 def check_dtype(name: str, input: Any, weight: Any) -> None:
-    if input.dtype != weight.dtype:
+    if input.dtype != weight.dtype and CASTS.get() is None:  # autocast makes them fit
         raise ValueError(
             f"{name}: input dtype ({input.dtype}) does not match weight dtype ({weight.dtype}). Convert the input, or the layer: "
             f"layer.to({str(input.dtype).rpartition('.')[2]!r})."

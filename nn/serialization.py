@@ -17,7 +17,7 @@ from agnostic_ad.config import Place, parse
 from agnostic_ad.nn.encodings import LAYOUT, FileError, decode, encode, place_in, read_exactly, replace_file
 from agnostic_ad.nn.module import Module
 
-__all__ = ["FileError", "load_file", "load_npz", "save_file", "save_npz"]
+__all__ = ["FileError", "load_file", "load_metadata", "load_npz", "save_file", "save_npz"]
 
 State = Mapping[str, Any] | Module
 _Path = str | os.PathLike[str]
@@ -124,6 +124,29 @@ def load_file(path: _Path, *, xp: Any = None, device: Any = None) -> dict[str, A
             return dict(_arrays(file, path.stat().st_size, to))
         except FileError as error:
             raise FileError(f"{path} is no safetensors file, or is damaged: {error}") from None
+
+
+def load_metadata(path: _Path) -> dict[str, str]:
+    """Read what a safetensors file says of itself, without its arrays.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    dict of str to str
+        Empty where it says nothing.
+    """
+    with Path(path).open("rb") as file:
+        try:
+            found = _header(file, Path(path).stat().st_size)[0].get("__metadata__", {})
+        except FileError as error:
+            raise FileError(f"{path} is no safetensors file, or is damaged: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise FileError(f"{path} is no safetensors file, or is damaged: its metadata are no texts")
+    return found
 
 
 def _arrays(file: IO[bytes], size: int, to: Place) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """PyTorch's files, read without PyTorch and without executing what they say.
 
 The formats: since version 1.6 a zip archive (``data.pkl``, and a member for each storage); before that pickles one behind the other, and
-then the storages. What the pickles may name is the table `_NAMES`, and nothing else.
+then the storages; before 0.2 a tar archive of storages, tensors and a pickle. What the pickles may name is the table `_NAMES`, and nothing else.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import io
 import math
 import os
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from agnostic_ad.config import Place, parse
+from agnostic_ad.errors import AgnosticADError
 from agnostic_ad.nn.encodings import LAYOUT, FileError, decode, place_in, read_exactly
 from agnostic_ad.nn.pickles import PLAIN, Maker, read_pickle, refuse, said, sizes
 
@@ -34,9 +36,12 @@ class _Type(NamedTuple):
 
 
 class _Storage(NamedTuple):
+    """A storage, or a part of one; sizes are in numbers, or in bytes."""
+
     key: str
     dtype: str | None
-    size: int  # in numbers, or in bytes
+    size: int
+    part: tuple[int, int] | None = None  # where it begins, and its size
 
 
 _STORAGES = {
@@ -96,12 +101,22 @@ class _Reader:
         _, kind, key, _, size, *part = id
         if type(key) is not str or type(size) is not int or size < 0:
             raise FileError("its pickle speaks of a storage without key and size")
-        if part and part[0] is not None:
-            raise refuse("a storage that is a part of another one")
         found = _Storage(key, kind.dtype, size)
         if self.seen.setdefault(key, found) != found:
             raise FileError(f"storage {key} is said to be two different things")
-        return found
+        if not part or part[0] is None:
+            return found
+        if type(part[0]) is not tuple or len(part[0]) != 3:
+            raise FileError(f"a part of storage {key} has no name, beginning and size")
+        return self.part(found, *part[0][1:])
+
+    @staticmethod
+    def part(whole: _Storage, *part: Any) -> _Storage:
+        """Give a part of a storage: where it begins, and its size."""
+        begin, count = sizes(part)
+        if whole.part is not None or begin + count > whole.size:
+            raise FileError(f"a part leaves storage {whole.key}")
+        return whole._replace(part=(begin, count))
 
     # --- arrays -----------------------------------------------------------------------------------------------------------------------
     def numbers(self, storage: _Storage, dtype: str) -> np.ndarray[Any, Any]:
@@ -114,7 +129,7 @@ class _Reader:
             if data.size % LAYOUT[dtype].itemsize:
                 raise FileError(f"storage {storage.key} of {data.size} bytes holds no whole numbers of dtype {dtype}")
             found = self.decoded[storage.key, dtype] = decode(data, dtype, self.order)
-        return found
+        return found if storage.part is None else found[storage.part[0] : sum(storage.part)]
 
     def array(self, storage: Any, offset: Any, size: Any, stride: Any, dtype: str | None) -> Any:
         """Give an array of a storage, checked to lie inside it."""
@@ -163,7 +178,7 @@ class _Reader:
         return data
 
 
-# --- the two formats ----------------------------------------------------------------------------------------------------------------------
+# --- the formats ----------------------------------------------------------------------------------------------------------------------
 def _read_zip(file: IO[bytes], size: int, to: Place) -> Any:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
@@ -234,13 +249,57 @@ def _read_legacy(file: IO[bytes], size: int, to: Place) -> Any:
     return second.pickle(file)
 
 
+def _read_tar(file: IO[bytes], size: int, to: Place) -> Any:
+    known: dict[int, Any] = {}  # storages and arrays, by the numbers that stand for them
+    data: dict[str, np.ndarray[Any, Any]] = {}
+    reader = _Reader(lambda key, wanted: data[key], "<", to, size)
+    reader.names |= {(module, f"{name}Tensor"): dtype for module in ("torch", "torch.cuda") for name, dtype in _STORAGES.items()}
+
+    def entry(from_: IO[bytes], count: int) -> tuple[Any, ...]:
+        found = reader.pickle(from_)
+        if type(found) is not tuple or len(found) != count or type(found[0]) is not int:
+            raise FileError("its lists of storages and tensors are damaged")
+        return found
+
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+
+        def member(name: str) -> IO[bytes]:
+            info = archive.getmember(name)
+            if not info.isreg() or info.issparse() or info.size > size:
+                raise FileError(f"{name} is no plain member of the archive")
+            return io.BytesIO(archive.extractfile(info).read())  # type: ignore[union-attr]
+
+        storages = member("storages")
+        for _ in range(reader.pickle(storages)):
+            key, _, kind = entry(storages, 3)
+            count = int.from_bytes(storages.read(8), "little")
+            if not isinstance(kind, _Type) or kind.dtype is None or count > size:
+                raise FileError(f"storage {key} has no dtype and size")
+            data[str(key)] = read_exactly(storages, count * LAYOUT[kind.dtype].itemsize, f"storage {key}")
+            known[key] = _Storage(str(key), kind.dtype, count)
+        for view in reader.pickle(storages):
+            target, root, *part = view
+            known[target] = reader.part(known[root], *part)
+        tensors = member("tensors")
+        for _ in range(reader.pickle(tensors)):
+            key, storage, _ = entry(tensors, 3)
+            (ndim,) = struct.unpack("<i4x", tensors.read(8))
+            numbers = struct.unpack(f"<{2 * ndim + 1}q", tensors.read(8 * (2 * ndim + 1)))
+            source = known[storage]
+            known[key] = reader.array(source, numbers[-1], numbers[:ndim], numbers[ndim:-1], getattr(source, "dtype", None))
+        return read_pickle(member("pickle"), size, reader.names, lambda id: known[int(id)])
+
+
+_FORMATS = ((0, b"PK\x03\x04", _read_zip), (257, b"ustar", _read_tar), (0, b"\x80", _read_legacy))
+
+
 def load_torch(path: str | os.PathLike[str] | IO[bytes], xp: Any = None, device: Any = None) -> Any:
     """Read a file of ``torch.save``, without PyTorch and without executing anything.
 
     Parameters
     ----------
     path : str, path or binary file
-        A .pt or .pth file, of the zip format or the one before it: a ``state_dict``, or a checkpoint of such, numbers, strings, lists, tuples,
+        A .pt or .pth file, of the zip format or those before it: a ``state_dict``, or a checkpoint of such, numbers, strings, lists, tuples,
         dicts, sets, bytes, NumPy arrays, dtypes and devices (which become their names).
     xp, device
         The library and the device of the arrays; by default NumPy. bfloat16 becomes float32 where the library has none.
@@ -265,9 +324,9 @@ def load_torch(path: str | os.PathLike[str] | IO[bytes], xp: Any = None, device:
     with open(path, "rb") if isinstance(path, str | os.PathLike) else nullcontext(path) as file:
         size = file.seek(0, 2)
         file.seek(0)
-        start = file.read(4)
+        start = file.read(262)
         file.seek(0)
-        read = _read_zip if start == b"PK\x03\x04" else _read_legacy if start[:1] == b"\x80" else None
+        read = next((read for at, mark, read in _FORMATS if start[at:].startswith(mark)), None)
         try:
             if read is not None:
                 return read(file, size, to)
@@ -275,4 +334,8 @@ def load_torch(path: str | os.PathLike[str] | IO[bytes], xp: Any = None, device:
             raise FileError(f"{name} is not read: {error}") from None
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, OverflowError, struct.error) as error:
             raise FileError(f"{name} is damaged: {error}") from None
-    raise FileError(f"{name} is no file of torch.save (its first bytes are {start!r})")
+        except (tarfile.TarError, LookupError, TypeError) as error:  # of the lists in a tar archive
+            if isinstance(error, AgnosticADError):
+                raise
+            raise FileError(f"{name} is damaged: {error}") from None
+    raise FileError(f"{name} is no file of torch.save (its first bytes are {start[:4]!r})")

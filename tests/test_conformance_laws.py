@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import support
+from derivatives import assert_close, assert_exact
 
 from agnostic_ad.conformance import checking, oracle, strategies
 from agnostic_ad.conformance.catalogue import Call, calls
 from agnostic_ad.conformance.comparing import function
 from agnostic_ad.conformance.kinks import KINKS
 from agnostic_ad.conformance.laws import LAWS, NARROW, LawBroken, Place
+from agnostic_ad.conformance.phases import settled
 from agnostic_ad.namespaces import backend_of_namespace
 from agnostic_ad.op import TABLE
 from agnostic_ad.samples import HUGE, Domain, Operand, case
@@ -201,6 +203,36 @@ def test_subtle_faults_are_noticed(name: str, rule: Callable[..., Any], law: str
     assert broken_by(name, "quick") == set()
     planted(monkeypatch, name, rule)
     assert law in broken_by(name, "quick")
+
+
+def test_a_wrong_entry_does_not_hide_among_large_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = call_of("exp", Operand((3,), Domain(-3.0, 3.0)))
+    small: Callable[..., Any] = lambda ct, y: ct * y * np.where(np.abs(ct * y) == np.min(np.abs(ct * y)), 1 + 1e-12, 1.0)
+    assert LAWS["reverse_is_the_adjoint"](call, NUMPY)
+    planted(monkeypatch, "exp", small)
+    with pytest.raises(LawBroken, match="the cotangent of operand 0"):
+        LAWS["reverse_is_the_adjoint"](call, NUMPY)
+
+
+@pytest.mark.parametrize("name", ["linalg.eig", "linalg.eigh", "linalg.svd"])
+def test_vectors_are_seen_without_their_phases(name: str) -> None:
+    call = next(c for c in calls(TABLE[name]) if c.kind == "c")
+    results = call(call.draw(NUMPY.backend))
+    turned = [x * np.exp(0.7j) if x.ndim == 2 else x for x in results]
+    if name == "linalg.svd":  # one vector of a pair turns the other
+        turned[2] = results[2] * np.exp(-0.7j)
+    assert not all(np.allclose(a, b) for a, b in zip(results, turned, strict=True))
+    for a, b in zip(settled(call, results), settled(call, turned), strict=True):
+        assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_roundings_that_move_operands_are_orthogonal() -> None:
+    f = function(call_of("multiply", (2,), (2,), kind="c"), NUMPY)
+    assert f is not None
+    parts = [(i, part) for i in range(2) for part in (np.real, np.imag)]
+    moved = [operands for operands, _ in oracle._around(f, f.operands, f.tangents(0))]
+    signs = np.asarray([[np.sign(part(there[i]) / part(f.operands[i]) - 1)[0] for i, part in parts] for there in moved])
+    assert_exact(signs @ signs.T, 4.0 * np.eye(4))
 
 
 def test_a_wrong_value_at_a_kink_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

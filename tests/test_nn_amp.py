@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
 import threading
 from typing import Any
 
@@ -105,6 +107,11 @@ def test_sums_and_losses_run_wide(what: str) -> None:
     if y.shape == ():
         y.backward()
         assert name(x.grad) == "float16"
+
+
+def test_wrapped_functions_are_pickled_by_name() -> None:
+    assert pickle.loads(pickle.dumps(F.mse_loss)) is F.mse_loss
+    assert inspect.signature(F.mse_loss) == inspect.signature(F.mse_loss.__wrapped__)
 
 
 def test_a_loss_that_would_overflow() -> None:

@@ -103,6 +103,14 @@ def test_many_images_at_a_time_and_channels_that_are_not_contiguous(rng: np.rand
     assert_close(y[4:5], F.conv2d(x[4:5], weight), rtol=1e-13, atol=1e-13)
 
 
+@pytest.mark.parametrize("options", [{"padding": 1}, {"stride": (3, 2), "padding": (4, 1), "dilation": (2, 1)}, {"groups": 4}])
+def test_a_part_of_an_image_at_a_time(rng: np.random.Generator, options: Any) -> None:
+    x, weight = rng.normal(size=(2, 16, 61, 150)), rng.normal(size=(4, 16 // options.get("groups", 1), 3, 3))
+    assert_agree(support.Backend("numpy"), lambda *a: F.conv2d(*a, **options), lambda *a: T.conv2d(*a, **options), x, weight, rng=rng)
+    x, weight = rng.normal(size=(1, 2, 40, 40, 40)), rng.normal(size=(2, 2, 3, 3, 3))
+    assert_close(F.conv3d(x, weight), T.conv3d(torch.tensor(x), torch.tensor(weight)).numpy(), rtol=1e-11, atol=1e-11)
+
+
 @quick
 @pytest.mark.parametrize("name", ["conv1d", "conv_transpose1d"])
 def test_complex_numbers(backend: support.Backend, rng: np.random.Generator, name: str) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import struct
+import tarfile
 import time
 import zipfile
 from pathlib import Path
@@ -54,8 +55,7 @@ def test_safetensors_of_every_library(tmp_path: Path, backend: support.Backend) 
     assert type(found["x"]) is type(state["x"]) and found["n"].dtype == state["n"].dtype
     np.testing.assert_array_equal(backend.numpy(found["x"]), [[0, 2], [3, 5]])
     np.testing.assert_array_equal(backend.numpy(found["v"]), [[0, 2], [3, 5]])
-    text = (tmp_path / "a").read_bytes()
-    assert json.loads(text[8 : 8 + int.from_bytes(text[:8], "little")])["__metadata__"] == {"format": "pt"}
+    assert nn.load_metadata(tmp_path / "a") == {"format": "pt"}
 
 
 def test_numbers_of_16_and_8_bits(tmp_path: Path) -> None:
@@ -154,6 +154,17 @@ def test_damaged_safetensors(tmp_path: Path, header: Any, data: bytes, text: str
     path = written(tmp_path, header, data)
     with pytest.raises(FileError, match=f"f is no safetensors file, or is damaged: .*{text}"):
         nn.load_file(path)
+
+
+def test_metadata(tmp_path: Path) -> None:
+    safe_open = pytest.importorskip("safetensors").safe_open
+    nn.save_file({"x": np.ones(4)}, tmp_path / "a", metadata={"é": "1"})
+    with safe_open(tmp_path / "a", "numpy") as file:
+        assert file.metadata() == nn.load_metadata(tmp_path / "a") == {"é": "1"}
+    assert nn.load_metadata(written(tmp_path, {})) == {}
+    for header in ({"__metadata__": 3}, {"__metadata__": {"a": 1}}, []):
+        with pytest.raises(FileError, match=r"is damaged: its (metadata are no texts|header is no JSON object)"):
+            nn.load_metadata(written(tmp_path, header))
 
 
 def test_truncated_safetensors(tmp_path: Path) -> None:
@@ -596,6 +607,95 @@ def test_the_tensor_of_the_next_test_is_well_made() -> None:
 def test_arrays_that_leave_their_storage(change: dict[str, str], text: str) -> None:
     with pytest.raises(FileError, match=text):
         nn.load_torch(hostile(tensor(**change)))
+
+
+def tar_of(**members: bytes) -> io.BytesIO:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:", format=tarfile.PAX_FORMAT) as archive:
+        for member, data in members.items():
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    out.seek(0)
+    return out
+
+
+class TarPickler(pickle.Pickler):
+    def persistent_id(self, x: Any) -> Any:
+        return str(x.key) if isinstance(x, Tensor) else None
+
+
+class Tensor:
+    def __init__(self, key: int) -> None:
+        self.key = key
+
+
+def triple(key: int, second: bytes, name: str) -> bytes:
+    return b"\x80\x02" + b"J" + struct.pack("<i", key) + second + b"ctorch\n" + name.encode() + b"\n\x87."
+
+
+def old_tar(
+    sizes: tuple[int, ...] = (2, 3), strides: tuple[int, ...] = (1, 2), offset: int = 1, part: tuple[int, int] = (2, 4)
+) -> io.BytesIO:
+    """What PyTorch 0.1 wrote: one storage of 8 numbers, a part of it, and a tensor of each."""
+    location = b"X\x03\x00\x00\x00cpu"
+    numbers = np.arange(8, dtype="<f4").tobytes()
+    storages = pickle.dumps(1, 2) + triple(7, location, "FloatStorage") + struct.pack("<q", 8) + numbers
+    storages += pickle.dumps([(8, 7, *part)], 2)
+    tensors = pickle.dumps(2, 2)
+    for key, storage, size, stride, begin in ((9, 7, sizes, strides, offset), (10, 8, (2,), (2,), 1)):
+        tensors += triple(key, b"K" + bytes([storage]), "FloatTensor") + struct.pack("<ii", len(size), 0)
+        tensors += struct.pack(f"<{2 * len(size) + 1}q", *size, *stride, begin)
+    out = io.BytesIO()
+    TarPickler(out, 2).dump(collections.OrderedDict(whole=Tensor(9), part=Tensor(10), epoch=3))
+    return tar_of(sys_info=pickle.dumps({}, 2), pickle=out.getvalue(), storages=storages, tensors=tensors)
+
+
+def test_tar_files(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    (tmp_path / "a.pt").write_bytes(old_tar().getvalue())
+    found, want = nn.load_torch(tmp_path / "a.pt"), torch.load(tmp_path / "a.pt", weights_only=False)
+    assert list(found) == list(want) and found["epoch"] == 3
+    for key in ("whole", "part"):
+        assert found[key].dtype == np.float32
+        np.testing.assert_array_equal(found[key], want[key])
+    assert found["part"].tolist() == [3, 5]
+    found["whole"][0, 1] = -1.0  # one memory: number 3
+    assert found["part"][0] == -1.0
+
+
+def test_tar_files_that_are_refused() -> None:
+    whole = old_tar().getvalue()
+    for n in range(0, whole.rindex(b"tensors\0") + 600, 97):  # behind the header of the last member, its first bytes
+        with pytest.raises(FileError, match=r"is not read|is damaged|is no file of torch\.save"):
+            nn.load_torch(io.BytesIO(whole[:n]))
+    for options, text in [
+        ({"sizes": (2, 4)}, "leaves its storage of 8 numbers"),
+        ({"offset": -1}, "no tuple of numbers"),
+        ({"part": (2, 7)}, "a part leaves storage 7"),
+        ({"part": (-1, 2)}, "no tuple of numbers"),
+    ]:
+        with pytest.raises(FileError, match=text):
+            nn.load_torch(old_tar(**options))
+    trick = tar_of(storages=pickle.dumps(Calls(os.system, ("true",)), 2), tensors=b"", pickle=b"")
+    with pytest.raises(FileError, match=r"it holds (posix|nt)\.system"):
+        nn.load_torch(trick)
+    with pytest.raises(FileError, match="'storages' not found"):
+        nn.load_torch(tar_of(a=b"1"))
+
+
+def test_a_part_of_a_storage_in_the_older_format() -> None:
+    torch = pytest.importorskip("torch")
+    file = saved(torch.arange(8.0), **FORMATS[1]).getvalue()
+    part = b"(X\x01\x00\x00\x00vK\x02K\x06t"  # 6 numbers from the third on
+    changed = file.replace(b"K\x08Ntq", b"K\x08" + part + b"tq").replace(b"K\x08\x85", b"K\x06\x85")
+    assert len(changed) == len(file) + len(part) - 1
+    np.testing.assert_array_equal(nn.load_torch(io.BytesIO(changed)), np.arange(2.0, 8.0))
+    np.testing.assert_array_equal(torch.load(io.BytesIO(changed), weights_only=False), np.arange(2.0, 8.0))
+    with pytest.raises(FileError, match="leaves its storage of 6 numbers"):
+        nn.load_torch(io.BytesIO(changed.replace(b"K\x06\x85", b"K\x07\x85")))
+    with pytest.raises(FileError, match="a part leaves storage"):
+        nn.load_torch(io.BytesIO(changed.replace(b"K\x02K\x06t", b"K\x02K\x07t")))
 
 
 LAUGHS = b"".join((b"\x80\x02)", b"2\x86" * 60))  # a tuple of 2 ** 60 parts, by reference

@@ -132,6 +132,17 @@ def test_dtypes_of_losses_of_classes_stay(dtype: str, rng: Rng) -> None:
     assert x.grad.dtype == x.dtype and np.all(np.isfinite(x.grad))
 
 
+def test_classes_and_lengths_beyond_a_byte(backend: support.Backend) -> None:
+    x, classes = np.log(np.arange(1.0, 601.0)).reshape(2, 300), np.asarray([7, 250], "uint8")
+    for name in ("cross_entropy", "nll_loss", "multi_margin_loss"):
+        value = beside(getattr(F, name), lambda a, c, name=name: getattr(T, name)(a, c.long()), [x], (classes,), backend)
+        assert np.isfinite(value)
+    if backend.name == "numpy":  # the others compute the 300 steps one by one
+        log_probs = F.log_softmax(np.sin(np.arange(1200.0)).reshape(300, 1, 4), dim=-1)
+        ours = F.ctc_loss(log_probs, np.asarray([[1, 2]], "uint8"), (300,), (2,))
+        assert_close(ours, T.ctc_loss(torch.tensor(log_probs), torch.tensor([[1, 2]]), (300,), (2,)))
+
+
 @pytest.mark.filterwarnings("ignore:reduction. 'mean' divides the total loss:UserWarning")  # torch speaks of its own kl_div
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("name", PAIRS)

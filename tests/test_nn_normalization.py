@@ -200,11 +200,14 @@ FORMS: list[tuple[tuple[int, ...], tuple[int, ...], Any, dict[str, Any]]] = [
     ((5, 3, 4, 5), (2, 3), (4, 5), {}),
     ((5, 3, 4, 5), (2, 3), (3, 1, 1), {}),
     ((5, 2, 3, 7), (2, 3), (2, 3, 1), {"eps": 0.3}),
+    ((5, 4, 8, 4), (2, 3), (4, 8, 1), {}),  # as many weights as elements of a group
+    ((5, 2, 4, 6), (1, 2, 3), (2, 1, 6), {}),
     ((7, 16), (1,), None, {}),
     ((6, 20), (1,), (20,), {"center": False}),
     ((3, 2, 17), (2,), (1,), {"center": False}),
     ((5, 3, 4, 5), (0, 2, 3), (3, 1, 1), {}),
     ((5, 3, 16), (0, 2), None, {}),
+    ((6, 5), (0,), (5,), {}),
 ]
 
 
@@ -215,7 +218,7 @@ def test_numpy_forms(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, shape: Any, axis: Any, affine: Any, options: Any, strided: bool, block: int
 ) -> None:
     monkeypatch.setattr(numpy_normalization, "BLOCK", block)
-    x, ct = (np.repeat(rng.normal(size=shape), 2, axis=0)[:: 2 if strided else 1] for _ in range(2))
+    x, ct = (np.repeat(rng.normal(size=shape), 2, axis=0)[:: 2 if strided else 1] + offset for offset in (10 * strided, 0))
     weight, bias = (None, None) if affine is None else (rng.normal(size=affine), rng.normal(size=affine))
     assert numpy_normalization._kind(axis, options.get("center", True), x, weight, bias) is not None
     backend = backend_of(x)

@@ -14,6 +14,7 @@ from agnostic_ad import nn
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.namespaces import backend_of
 from agnostic_ad.nn.utils import rnn as packing
+from agnostic_ad.op import TABLE
 
 
 def flat(result: Any) -> list[Any]:
@@ -133,6 +134,25 @@ def test_derivatives_of_derivatives(rng: np.random.Generator) -> None:
         ad.check_grads(f, (layer.state_dict(), x, h), order=2)
 
 
+@pytest.mark.parametrize("steps", [None, 3])
+@pytest.mark.parametrize(("name", "gates", "states"), [("rnn", 1, 1), ("gru", 3, 1), ("lstm", 4, 2)])
+def test_tangents_of_one_operand_alone(rng: np.random.Generator, name: str, gates: int, states: int, steps: Any) -> None:
+    shapes = [(2, 3) if steps is None else (steps, 2, 3), *[(2, 4)] * states, (gates * 4, 3), (gates * 4, 4), (gates * 4,), (gates * 4,)]
+    operands = [rng.normal(size=shape) for shape in shapes]
+    op = TABLE[f"nn.{name}"]
+    for i, x in enumerate(operands):
+
+        def f(moving: Any, i: int = i) -> Any:
+            found = op(*operands[:i], moving, *operands[i + 1 :])
+            return tuple(found) if isinstance(found, tuple) else (found,)
+
+        tangent = rng.normal(size=x.shape)
+        value, moved = ad.jvp(f, (x,), (tangent,))
+        cts = tuple(rng.normal(size=y.shape) for y in value)
+        (pulled,) = ad.vjp(f, x)[1](cts)
+        assert_close(sum(np.sum(ct * t) for ct, t in zip(cts, moved, strict=True)), np.sum(pulled * tangent), 1e-11, 1e-11)
+
+
 def test_batches_of_batches_and_of_weights(rng: np.random.Generator) -> None:
     layer = nn.LSTM(3, 2, bidirectional=True, dtype="float64")
     x = rng.normal(size=(4, 3, 2, 3))
@@ -165,6 +185,17 @@ def test_dropout_between_layers(rng: np.random.Generator) -> None:
     assert np.all(everything(x)[0].data == 0)  # the second layer sees zeros
     with pytest.warns(UserWarning, match=r"LSTM: dropout is between layers, and there is one alone: dropout=0.2 does nothing"):
         nn.LSTM(3, 2, dropout=0.2)
+
+
+def test_autocast_takes_inputs_of_sixteen_bits(rng: np.random.Generator) -> None:
+    x, layer, cell = rng.normal(size=(4, 2, 3)), nn.LSTM(3, 5), nn.GRUCell(3, 5)
+    with nn.amp.autocast(dtype="float16"):
+        output, h = layer(x.astype("float16"))[0], cell(x[0].astype("float16"))
+    assert output.dtype == h.dtype == np.float16
+    # a rounding to half precision of numbers below one, in each of four steps
+    assert_close(output.data, layer(x.astype("float32"))[0].data, 0, 4e-3)
+    output.sum().backward()
+    assert {p.grad.dtype for p in layer.parameters()} == {np.dtype("float32")}
 
 
 def test_parameters() -> None:

@@ -255,6 +255,11 @@ def test_refusals() -> None:
         (ValueError, "padding_mode is 'zeros', 'border' or 'reflection', not 'wrap'", lambda: F.grid_sample(x, grid, padding_mode="wrap")),
         (ValueError, r"a grid of shape \(1, 2, 2\) do not fit", lambda: F.grid_sample(x, grid[0][None, ..., 0], align_corners=True)),
         (ValueError, r"theta of shape \(1, 2, 2\) does not fit", lambda: F.affine_grid(grid[0, None, 0], (1, 1, 2, 2), align_corners=True)),
+        (
+            ValueError,
+            "affine_grid: theta has a real floating dtype, not int64",
+            lambda: F.affine_grid(np.ones((1, 2, 3), dtype="int64"), (1, 1, 2, 2), align_corners=True),
+        ),
     ):
         with pytest.raises(error, match=text):
             call()

@@ -180,7 +180,7 @@ def _flat(x: Any, weight: Any) -> Any:
 
 def _rows(x: Any, weight: Any, bias: Any, axis: Any, eps: float, center: bool) -> tuple[Any, Any, Any]:
     width = math.prod(x.shape[axis[0] :])
-    if any(a is not None and a.size != width for a in (weight, bias)):
+    if any(a is not None and a.shape != x.shape[axis[0] :] for a in (weight, bias)):
         return NumpyBackend.standardizers["rows"](x, weight, bias, axis, eps, center)  # type: ignore[no-any-return]
     y, (mean, var) = np.empty_like(x), np.empty((2, *x.shape[: axis[0]], *(1,) * len(axis)), x.dtype)
     each = _flat(x, weight), _flat(x, bias)
@@ -190,7 +190,7 @@ def _rows(x: Any, weight: Any, bias: Any, axis: Any, eps: float, center: bool) -
 
 def _rows_pull(ct: Any, x: Any, mean: Any, scale: Any, weight: Any, bias: Any, axis: Any, center: bool) -> dict[str, Any]:
     width = math.prod(x.shape[axis[0] :])
-    if any(a is not None and a.size != width for a in (weight, bias)):
+    if any(a is not None and a.shape != x.shape[axis[0] :] for a in (weight, bias)):
         return NumpyBackend.standardizers["rows_pull"](ct, x, mean, scale, weight, bias, axis, center)  # type: ignore[no-any-return]
     found = {"x": np.empty_like(x)} | {name: np.zeros_like(a) for name, a in (("weight", weight), ("bias", bias)) if a is not None}
     given = (ct.reshape(-1, width), x.reshape(-1, width), mean.reshape(-1), scale.reshape(-1), _flat(x, weight), center)
@@ -215,4 +215,9 @@ def _channels_pull(ct: Any, x: Any, mean: Any, scale: Any, weight: Any, bias: An
     return {"x": dx} | {name: found.reshape(a.shape) for name, a, found in pairs if a is not None}
 
 
-NumbaBackend.standardizers = {"rows": _rows, "rows_pull": _rows_pull, "channels": _channels, "channels_pull": _channels_pull}
+NumbaBackend.standardizers = NumpyBackend.standardizers | {
+    "rows": _rows,
+    "rows_pull": _rows_pull,
+    "channels": _channels,
+    "channels_pull": _channels_pull,
+}

@@ -111,17 +111,16 @@ def _inexact(x: Any) -> Any:
 def _divisor(numbers: tuple[Any, ...], x: Any, t: Any, s: Any) -> None:
     """Put 1 + exp(-x P(x^2)) into ``t``, where P's coefficients follow a one; and, if there are several, the square into ``s``."""
     one, *rest, last = numbers
-    np.negative(x, out=t)
     if rest:
         np.multiply(x, x, out=s, dtype=t.dtype)
-        horner = s * last
+        np.multiply(s, -last, out=t)
         for c in rest[:0:-1]:
-            horner += c
-            horner *= s
-        horner += rest[0]
-        t *= horner
-    elif last != one:
-        t *= last
+            t -= c
+            t *= s
+        t -= rest[0]
+        t *= x
+    else:
+        np.multiply(x, -last, out=t, dtype=t.dtype)
     np.exp(t, out=t)
     t += one
 
@@ -136,19 +135,17 @@ def _gated(out: Any, numbers: Any, arrays: Any, t: Any, s: Any) -> None:
     np.divide(arrays[0], t, out=out, casting="same_kind")
 
 
-def _quotient(one: Any, x: Any, y: Any, t: Any, s: Any) -> None:
-    """Put the gate, y / x, into ``t``; where x is 0, it is a half. ``s`` is lost."""
-    np.equal(x, 0, out=s, casting="unsafe")
-    np.multiply(s, 0.5, out=t)
-    t += y
-    s += x
-    t /= s
+def _quotient(x: Any, y: Any, t: Any) -> None:
+    """Put the gate, y / x, into ``t``; where x is 0, it is a half."""
+    np.divide(y, x, out=t, dtype=t.dtype)
+    if np.isnan(np.vdot(t, t)):
+        t[x == 0] = 0.5
 
 
 def _pull_silu(out: Any, numbers: Any, arrays: Any, t: Any, s: Any) -> None:
     # the gate g, and g + y (1 - g)
     x, ct, y = arrays
-    _quotient(numbers[0], x, y, t, s)
+    _quotient(x, y, t)
     np.subtract(numbers[0], t, out=s)
     s *= y
     s += t
@@ -178,8 +175,8 @@ def _pull_tanh(out: Any, numbers: Any, arrays: Any, t: Any, s: Any) -> None:
 
 def _pull_normal(out: Any, numbers: Any, arrays: Any, t: Any, s: Any) -> None:
     # the gate, and x times the density of the normal distribution: exp(-x^2/2 + log(1/sqrt(2 pi)))
-    (one, half, shift), (x, ct, y) = numbers, arrays
-    _quotient(one, x, y, t, s)
+    (_, half, shift), (x, ct, y) = numbers, arrays
+    _quotient(x, y, t)
     np.multiply(x, x, out=s, dtype=t.dtype)
     s *= half
     s += shift

@@ -62,21 +62,20 @@ class NumpyAttention:
         factor = q.dtype.type(scale)
         found = {name: np.empty_like(x) for name, x in (("q", q), ("k", k), ("v", v)) if name in wanted}
         for key, rows, ends in _blocks(q, k, causal):
-            queries, keys = q[key][..., rows, :] * factor, k[key][..., ends, :]
-            weights, total = _weights(queries, keys, mask, plain, causal, key, rows)
+            queries, keys = q[key][..., rows, :], k[key][..., ends, :]
+            weights, total = _weights(queries * factor, keys, mask, plain, causal, key, rows)
             part = ct[key][..., rows, :] / total.swapaxes(-1, -2)
             if "v" in found:
                 _put(found["v"][key], weights, part, rows, ends)
             if wanted == ("v",):
                 continue
+            part *= factor
             through = np.matmul(v[key][..., ends, :], part.swapaxes(-1, -2))
             through *= weights
             weights *= _sums(through) / total
             through -= weights
             if "q" in found:
-                into = found["q"][key][..., rows, :]
-                np.matmul(through.swapaxes(-1, -2), keys, out=into)
-                into *= factor
+                np.matmul(through.swapaxes(-1, -2), keys, out=found["q"][key][..., rows, :])
             if "k" in found:
                 _put(found["k"][key], through, queries, rows, ends)
         return tuple(_summed(found[name], shapes[name]) for name in wanted)

@@ -62,16 +62,15 @@ class NumpyNormalization:
 
 
 def _kind(axis: Any, center: bool, x: Any, weight: Any, bias: Any, *others: Any) -> str | None:
-    """Tell whether the axes are the last ones, behind one at least; or all but the second, with one number for each channel; or neither."""
+    """Tell whether the axes are the last ones, behind one at least; or all but the second, with one number for each channel; None for neither."""
     given = [a for a in (weight, bias) if a is not None]
     if x.dtype not in _WIDE or any(a.dtype != x.dtype for a in (*given, *others)) or not x.size:
         return None
     ndim, width = x.ndim, math.prod(x.shape[a] for a in axis)
     if 0 < len(axis) < ndim and axis[0] == ndim - len(axis) and all(a.ndim < ndim for a in given) and width >= 16:
         return "rows"
-    each = (x.shape[1], *(1,) * (ndim - 2)) if ndim > 2 else ()
-    if center and axis == (0, *range(2, ndim)) and all(a.shape == each for a in given) and width >= 16 * x.shape[0]:
-        return "channels"
+    if center and axis == (0, *range(2, ndim)) and all(a.shape == (x.shape[1], *(1,) * (ndim - 2)) for a in given):
+        return "columns" if ndim == 2 else "channels" if width >= 16 * x.shape[0] else None
     return None
 
 
@@ -85,7 +84,7 @@ def _blocks(x: Any) -> Iterator[slice]:
 def _rows(x: Any, weight: Any, bias: Any, axis: Any, eps: float, center: bool) -> tuple[Any, Any, Any]:
     lead, width = x.shape[: axis[0]], math.prod(x.shape[axis[0] :])
     y, mean, var = np.empty_like(x), np.zeros(lead, x.dtype), np.empty(lead, x.dtype)
-    share = np.full(width, 1 / width, x.dtype)
+    share, ends = np.full(width, 1 / width, x.dtype), (1,) * len(axis)
     for block in _blocks(x):
         part, out = x[block], y[block]
         rows, into = part.reshape(-1, width), out.reshape(-1, width)
@@ -94,45 +93,56 @@ def _rows(x: Any, weight: Any, bias: Any, axis: Any, eps: float, center: bool) -
             rows = np.subtract(rows, mean[block].reshape(-1, 1), out=into)
         squares = np.vecdot(rows, rows) / width
         var[block] = squares.reshape(var[block].shape)
-        np.multiply(rows, (1 / np.sqrt(squares + x.dtype.type(eps)))[:, None], out=into)
-        if weight is not None:
-            out *= weight
+        _times(rows.reshape(out.shape), (1 / np.sqrt(squares + x.dtype.type(eps))).reshape(-1, *lead[1:], *ends), weight, out)
         if bias is not None:
             out += bias
-    kept = (*lead, *(1,) * len(axis))
-    return y, mean.reshape(kept), var.reshape(kept)
+    return y, mean.reshape(*lead, *ends), var.reshape(*lead, *ends)
+
+
+def _times(x: Any, factor: Any, weight: Any, out: Any) -> None:
+    """Multiply by a factor for each row, and by a weight; together where their product is small."""
+    if weight is not None and weight.shape == x.shape[x.ndim - weight.ndim :] and weight.size > 1:
+        np.multiply(x, weight, out=out)
+        out *= factor
+    else:
+        np.multiply(x, factor if weight is None else factor * weight, out=out)
 
 
 def _rows_pull(ct: Any, x: Any, mean: Any, scale: Any, weight: Any, bias: Any, axis: Any, center: bool) -> dict[str, Any]:
     lead, width = x.shape[: axis[0]], math.prod(x.shape[axis[0] :])
     dx = np.empty_like(x)
-    mean, scale = mean.reshape(lead), scale.reshape(lead)
-    ones = np.ones(width, x.dtype)
+    mean, ones = mean.reshape(lead), np.ones(width, x.dtype)
     by_weight, by_bias = (None if a is None else np.zeros(a.shape, x.dtype) for a in (weight, bias))
     for block in _blocks(x):
-        g, out, r = ct[block], dx[block], scale[block].reshape(-1)
-        rows, into = x[block].reshape(-1, width), out.reshape(-1, width)
-        rows = np.subtract(rows, mean[block].reshape(-1, 1)) if center else np.array(rows)
-        if by_weight is not None:
-            np.multiply(g.reshape(-1, width), rows, out=into)
-            if by_weight.size == width:
-                by_weight += (r @ into).reshape(by_weight.shape)
-            else:
-                into *= r[:, None]
-                by_weight += _summed(out, by_weight.shape)
-        if by_bias is not None:
-            by_bias += _summed(g, by_bias.shape)
-        if weight is None:
-            out[...] = g
-        else:
-            np.multiply(g, weight, out=out)
-        through = np.vecdot(into, rows) * (r * r * r / width)
-        rows *= through[:, None]
+        g, out, factor = ct[block], dx[block], scale[block]
+        rows, into, r = x[block].reshape(-1, width), out.reshape(-1, width), factor.reshape(-1)
         if center:
-            rows += ((into @ ones) * (r / width))[:, None]
-        into *= r[:, None]
+            rows = np.subtract(rows, mean[block].reshape(-1, 1))
+        if by_weight is not None:
+            np.multiply(g, rows.reshape(g.shape), out=out)
+            if weight.shape == x.shape[axis[0] :]:
+                by_weight += (r @ into).reshape(weight.shape)
+            else:
+                by_weight += _summed(_inner(out, weight.shape) * factor, weight.shape)
+        if by_bias is not None:
+            by_bias += _summed(_inner(g, by_bias.shape), by_bias.shape)
+        _times(g, factor, weight, out)
+        through = (np.vecdot(into, rows) * (r * r / width))[:, None]
+        rows = np.multiply(rows, through, out=rows if center else None)
+        if center:
+            rows += (into @ ones / width)[:, None]
         into -= rows
     return {"x": dx, "weight": by_weight, "bias": by_bias}
+
+
+def _inner(x: Any, shape: tuple[int, ...]) -> Any:
+    """Sum over the last axes as far as ``shape`` ends in ones, and keep them with size 1."""
+    count = next((i for i, n in enumerate(reversed(shape)) if n != 1), len(shape))
+    if not count:
+        return x
+    kept = x.shape[: x.ndim - count]
+    rows = x.reshape(-1, math.prod(x.shape[x.ndim - count :]))
+    return (rows @ np.ones(rows.shape[1], x.dtype)).reshape(*kept, *(1,) * count)
 
 
 def _summed(x: Any, shape: tuple[int, ...]) -> Any:
@@ -146,47 +156,73 @@ def _summed(x: Any, shape: tuple[int, ...]) -> Any:
 
 
 # --- over all axes but the second -------------------------------------------------------------------------------------------------------
+def _sums(x: Any, other: Any) -> tuple[Any, Any]:
+    """Sum each channel of ``x``, and its products with ``other``; arrays are (N, C, elements) or (N, C)."""
+    total, products = np.zeros((2, x.shape[1]), x.dtype)
+    for block in _blocks(x):
+        part, factor = x[block], other[block]
+        if x.ndim == 2:
+            ones = np.ones(len(part), x.dtype)
+            total += ones @ part
+            products += ones @ (part * factor)
+        else:
+            ones = np.ones(x.shape[2], x.dtype)
+            total += np.add.reduce((part.reshape(-1, len(ones)) @ ones).reshape(-1, x.shape[1]), axis=0)
+            products += np.add.reduce(np.vecdot(part, factor), axis=0)
+    return total, products
+
+
+def _members(x: Any) -> tuple[Any, Any]:
+    """Give (N, C, ...) as (N, C, elements), or as it is without elements; and the function that gives numbers per channel in a shape that fits."""
+    return (x, lambda a: a) if x.ndim == 2 else (x.reshape(*x.shape[:2], -1), lambda a: a[:, None])
+
+
+def _near_zero(mean: Any, var: Any) -> bool:
+    """Tell whether the means are so small that sums over numbers as they are lose no more digits than those over differences from them."""
+    return bool(np.all(mean * mean <= 4 * var))
+
+
 def _channels(x: Any, weight: Any, bias: Any, axis: Any, eps: float, center: bool) -> tuple[Any, Any, Any]:
-    members = x.reshape(*x.shape[:2], -1)
-    count, channels, width = members.shape
-    y = np.empty_like(members)
-    mean = np.add.reduce((members.reshape(-1, width) @ np.ones(width, x.dtype)).reshape(count, channels), axis=0)
-    mean /= count * width
-    var = np.zeros(channels, x.dtype)
-    for block in _blocks(members):
-        off = np.subtract(members[block], mean[:, None], out=y[block])
-        var += np.add.reduce(np.vecdot(off, off), axis=0)
-    var /= count * width
+    members, spread = _members(x)
+    count = x.size // x.shape[1]
+    total, squares = _sums(members, members)
+    mean = total / count
+    var = squares / count - mean * mean
+    if not _near_zero(mean, var):
+        off = members - spread(mean)
+        rest, squares = _sums(off, off)
+        rest /= count
+        mean, var = mean + rest, squares / count - rest * rest
     scale = 1 / np.sqrt(var + x.dtype.type(eps))
-    scale = (scale if weight is None else scale * weight.reshape(-1))[:, None]
+    scale = scale if weight is None else scale * weight.reshape(-1)
+    shift = -mean * scale
+    shift = shift if bias is None else shift + bias.reshape(-1)
+    scale, shift = spread(scale), spread(shift)
+    y = np.empty_like(members)
     for block in _blocks(members):
-        out = y[block]
-        out *= scale
-        if bias is not None:
-            out += bias.reshape(-1, 1)
-    kept = (1, channels, *(1,) * (x.ndim - 2))
+        out = np.multiply(members[block], scale, out=y[block])
+        out += shift
+    kept = (1, -1, *(1,) * (x.ndim - 2))
     return y.reshape(x.shape), mean.reshape(kept), var.reshape(kept)
 
 
 def _channels_pull(ct: Any, x: Any, mean: Any, scale: Any, weight: Any, bias: Any, axis: Any, center: bool) -> dict[str, Any]:
-    g, members = (a.reshape(*a.shape[:2], -1) for a in (ct, x))
-    count, channels, width = members.shape
-    mean, r = mean.reshape(-1, 1), scale.reshape(-1)
-    dx = np.empty_like(members)
-    total = np.add.reduce((g.reshape(-1, width) @ np.ones(width, x.dtype)).reshape(count, channels), axis=0)
-    through = np.zeros(channels, x.dtype)
+    (g, spread), (members, _), count = _members(ct), _members(x), x.size // x.shape[1]
+    mean, r = mean.reshape(-1), scale.reshape(-1)
+    if not _near_zero(mean, 1 / (r * r)):
+        members, mean = members - spread(mean), np.zeros_like(mean)
+    total, through = _sums(g, members)
+    through -= mean * total
+    # c = g * factor, and n is linear in x: dx = g * factor + x * along + level
+    factor = r if weight is None else r * weight.reshape(-1)
+    along = -factor * r * r * through / count
+    level = spread(-factor * total / count - along * mean)
+    factor, along = spread(factor), spread(along)
+    dx, scratch = np.empty_like(members), np.empty(members[next(_blocks(members))].shape, x.dtype)
     for block in _blocks(members):
-        off = np.subtract(members[block], mean, out=dx[block])
-        through += np.add.reduce(np.vecdot(g[block], off), axis=0)
-    factor = (r if weight is None else r * weight.reshape(-1))[:, None]
-    along = (r * r * through / (count * width))[:, None]
-    level = (total / (count * width))[:, None]
-    for block in _blocks(members):
-        out = dx[block]
-        out *= along
+        out = np.multiply(g[block], factor, out=dx[block])
+        out += np.multiply(members[block], along, out=scratch[: len(out)])
         out += level
-        np.subtract(g[block], out, out=out)
-        out *= factor
     found = {"x": dx.reshape(x.shape)}
     if weight is not None:
         found["weight"] = (through * r).reshape(weight.shape)
@@ -196,3 +232,4 @@ def _channels_pull(ct: Any, x: Any, mean: Any, scale: Any, weight: Any, bias: An
 
 
 NumpyNormalization.standardizers = {"rows": _rows, "rows_pull": _rows_pull, "channels": _channels, "channels_pull": _channels_pull}
+NumpyNormalization.standardizers |= {"columns": _channels, "columns_pull": _channels_pull}

@@ -33,13 +33,14 @@ class NumpyWindows:
         y = np.empty((len(x), len(weight), *out), np.result_type(*dtypes))
         results = y.reshape(len(x), groups, len(weight) // groups, *_first_and_rest(out))
         bias = bias if bias is None else bias.reshape(groups, -1, 1)
-        total = term = np.empty(0)
-        for images, rows in _rows(x, kernel, out, how, len(weight)):
-            place = results[images].transpose(1, 2, 3, 0, 4)
-            if term.shape[-1] != rows[0].shape[-1]:
-                total, term = (np.empty((*place.shape[:2], rows[0].shape[-1]), y.dtype) for _ in range(2))
+        scratch: Any = None
+        for images, lines, rows in _rows(x, kernel, out, how, len(weight)):
+            place = results[images, :, :, lines].transpose(1, 2, 3, 0, 4)
+            if scratch is None:  # the first part is the largest
+                scratch = np.empty((2, *place.shape[:2], rows[0].shape[-1]), y.dtype)
+            total, term = scratch[..., : rows[0].shape[-1]]
             if place.shape[3] == 1:
-                total = place.reshape(term.shape)
+                total = place.reshape(total.shape)
             np.matmul(matrices[0], rows[0], out=total)
             for matrix, row in zip(matrices[1:], rows[1:], strict=True):
                 total += np.matmul(matrix, row, out=term)
@@ -56,8 +57,8 @@ class NumpyWindows:
         flat = y.reshape(len(y), groups, outputs, *_first_and_rest(y.shape[2:])).transpose(1, 2, 3, 0, 4)
         weight = np.zeros((first, groups, rest * inputs, outputs), np.result_type(x, y))
         term = np.empty_like(weight[0])
-        for images, rows in _rows(x, kernel, y.shape[2:], how, y.shape[1]):
-            part = flat[:, :, :, images].reshape(groups, outputs, -1).swapaxes(1, 2)
+        for images, lines, rows in _rows(x, kernel, y.shape[2:], how, y.shape[1]):
+            part = flat[:, :, lines, images].reshape(groups, outputs, -1).swapaxes(1, 2)
             for total, row in zip(weight, rows, strict=True):
                 total += np.matmul(row, part, out=term)
         found = np.empty((y.shape[1], inputs, *kernel), weight.dtype)
@@ -240,51 +241,50 @@ def _span(start: int, step: int, size: int, count: int) -> tuple[slice, slice]:
     return slice(low, high), slice(first, first + (high - low - 1) * step + 1, step) if high > low else slice(0, 0)
 
 
-def _rows(x: Any, kernel: Sizes, out: Sizes, how: Convolution, outputs: int) -> Iterator[tuple[slice, list[Any]]]:
-    """Give, for a few images at a time, one matrix for each position of the windows along the first axis.
+def _rows(x: Any, kernel: Sizes, out: Sizes, how: Convolution, outputs: int) -> Iterator[tuple[slice, slice, list[Any]]]:
+    """Give, for a few images at a time, or for a part of one, one matrix for each position of the windows along the first axis.
 
     Its shape is (groups, rest * C / groups, columns), where ``rest`` counts the positions along the other axes, and a column is a window:
     by first axis, image, other axes. The matrices are views of one buffer, (groups, rest, C / groups, first axis, images, other axes), in
-    which the first axis is sorted by its remainder divided by the stride.
+    which the first axis is sorted by its remainder divided by the stride. In front of them are the images, and the windows along the first
+    axis, that they are for.
     """
     stride, padding, dilation, sizes = how.stride, how.padding, how.dilation, x.shape[2:]
     if len(kernel) == 1:
         kernel, out, sizes = (1, *kernel), (1, *out), (1, *sizes)
         stride, padding, dilation = (1, *stride), ((0, 0), *padding), (1, *dilation)
     images, groups, inputs, rest = len(x), how.groups, x.shape[1] // how.groups, math.prod(kernel[1:])
-    high, windows = out[0] + dilation[0] * (kernel[0] - 1) // stride[0], math.prod(out[1:])
+    more, windows = dilation[0] * (kernel[0] - 1) // stride[0], math.prod(out[1:])
     phases = sorted({i * dilation[0] % stride[0] for i in range(kernel[0])})
-    firsts = [phases.index(i * dilation[0] % stride[0]) * high + i * dilation[0] // stride[0] for i in range(kernel[0])]
-    needed = (rest * x.shape[1] * len(phases) * high + outputs * out[0]) * windows * x.itemsize
+    places = [(phases.index(i * dilation[0] % stride[0]), i * dilation[0] // stride[0]) for i in range(kernel[0])]
+
+    needed = (rest * x.shape[1] * len(phases) * (out[0] + more) + outputs * out[0]) * windows * x.itemsize
     step = max(1, _CACHE // max(1, needed), _COLUMNS // max(1, out[0] * windows))
+    parts = min(-(-needed // (4 * _CACHE)), -(-out[0] // (2 * kernel[0]))) if step == 1 else 1
+    height = -(-out[0] // max(1, parts))
+
     x = x.reshape(images, groups, inputs, *sizes).transpose(1, 2, 3, 0, *range(4, 3 + len(sizes)))
+    axes = zip(kernel[1:], dilation[1:], padding[1:], stride[1:], sizes[1:], out[1:], strict=True)
+    spans = product(*([_span(i * d - before, s, n, o) for i in range(k)] for k, d, (before, _), s, n, o in axes))
+    copies = [(q, *zip(*each, strict=True)) for q, each in enumerate(spans)]
     plain = math.prod(kernel) == 1 == step and all(s == 1 for s in stride) and not any(map(any, padding))
-    copies = [
-        (q, p, *zip(*(_span(*axis) for axis in ((phase - padding[0][0], stride[0], sizes[0], high), *axes)), strict=True))
-        for q, axes in enumerate(
-            product(
-                *(
-                    [(i * d - before, s, n, o) for i in range(k)]
-                    for k, d, (before, _), s, n, o in zip(
-                        kernel[1:], dilation[1:], padding[1:], stride[1:], sizes[1:], out[1:], strict=True
-                    )
-                )
-            )
-        )
-        for p, phase in enumerate(phases)
-    ]
-    buffer = np.empty(0, x.dtype)
-    for start in range(0, images, step):
-        part = x[:, :, :, start : start + step]
-        count = part.shape[3]
+    buffers: dict[tuple[int, ...], Any] = {}
+    for start, top in product(range(0, images, step), range(0, out[0], height)):
+        part, lines = x[:, :, :, start : start + step], slice(top, min(top + height, out[0]))
+        count, high = part.shape[3], lines.stop - top + more
+        chosen = slice(start, start + count)
         if plain:
-            yield slice(start, start + 1), [part.reshape(groups, inputs, windows * out[0])]
+            yield chosen, lines, [part[:, :, lines].reshape(groups, inputs, high * windows)]
             continue
         shape = (groups, rest, inputs, len(phases), high, count, *out[1:])
-        if buffer.shape != shape:
-            buffer = np.zeros(shape, x.dtype)
-        for q, p, (to, *others), (taken, *wanted) in copies:
-            buffer[(slice(None), q, slice(None), p, to, slice(None), *others)] = part[(..., taken, slice(None), *wanted)]
-        run = count * windows
-        flat = buffer.reshape(groups, rest * inputs, len(phases) * high * run)
-        yield slice(start, start + count), [flat[:, :, first * run : (first + out[0]) * run] for first in firsts]
+        buffer = buffers.get(shape)
+        if buffer is None:
+            buffer = buffers[shape] = np.zeros(shape, x.dtype)
+        for p, phase in enumerate(phases):
+            to, taken = _span(top * stride[0] + phase - padding[0][0], stride[0], sizes[0], high)
+            buffer[:, :, :, p, : to.start] = buffer[:, :, :, p, to.stop :] = 0
+            for q, others, wanted in copies:
+                buffer[(slice(None), q, slice(None), p, to, slice(None), *others)] = part[(..., taken, slice(None), *wanted)]
+        flat, run = buffer.reshape(groups, rest * inputs, len(phases) * high * count * windows), count * windows
+        firsts = [(p * high + behind) * run for p, behind in places]
+        yield chosen, lines, [flat[:, :, first : first + (high - more) * run] for first in firsts]

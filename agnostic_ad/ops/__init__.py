@@ -32,6 +32,7 @@ from agnostic_ad.ops import (
     sorting,
     special,
     statistical,
+    tensor_methods,
     viewing,
 )
 
@@ -67,5 +68,6 @@ __all__ = [
     "sorting",
     "special",
     "statistical",
+    "tensor_methods",
     "viewing",
 ]

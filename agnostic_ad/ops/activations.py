@@ -146,11 +146,14 @@ def _hardswish(xp: Any, x: Any) -> Any:
 
 
 # --- smooth ones ------------------------------------------------------------------------------------------------------------------------
+def _elu_slope(xp: Any, x: Any, alpha: float, scale: float, rate: float) -> Any:
+    y, left = xp.exp(xp.minimum(x, constant(xp, x, 0.0)) * rate), alpha * scale * rate
+    return y if left == scale == 1.0 else y * left + _mask(xp, x > 0, x) * (scale - left)
+
+
 elu = elementwise(
     "nn.elu",
-    lambda xp, x, alpha, scale, rate: _either(
-        xp, x > 0, x, scale, xp.exp(xp.minimum(x, constant(xp, x, 0.0)) * rate) * (alpha * scale * rate)
-    ),
+    _elu_slope,
     signature="x, /, *, alpha=1.0, scale=1.0, rate=1.0",
     domain=(0.2, 3.0, True),
     kinds="f",
@@ -194,7 +197,7 @@ def _softsign(xp: Any, x: Any) -> Any:
 
 
 # --- gates with a pass of their own for the way back --------------------------------------------------------------------------------------
-def _gate(name: str, slope: Callable[..., Any], curvature: Callable[..., Any]) -> Op:
+def _gate(name: str, slope: Callable[..., Any], curvature: Callable[..., Any]) -> tuple[Op, Op]:
     """Make an operation, and that of its derivative times a factor, which may be told the operation's result to save work."""
     pull = elementwise(
         f"nn.{name}_pull",
@@ -206,7 +209,8 @@ def _gate(name: str, slope: Callable[..., Any], curvature: Callable[..., Any]) -
     )
     pull.cases = [replace(each, operands=(*each.operands, None), free=None) for each in elementwise_cases(2, _SMOOTH, "f")]
     general(f"nn.{name}_pull")(lambda xp, x1, x2, x3=None: x1 * slope(xp, x2))
-    return elementwise(f"nn.{name}", lambda xp, ct, x, y: getattr(xp.nn, f"{name}_pull")(ct, x, y), domain=_SMOOTH, kinds="f")
+    op = elementwise(f"nn.{name}", lambda xp, ct, x, y: getattr(xp.nn, f"{name}_pull")(ct, x, y), domain=_SMOOTH, kinds="f")
+    return op, pull
 
 
 def _silu_slope(xp: Any, x: Any) -> Any:
@@ -219,8 +223,8 @@ def _silu_curvature(xp: Any, x: Any) -> Any:
     return s * (1 - s) * (2 + x * (1 - 2 * s))
 
 
-silu = _gate("silu", _silu_slope, _silu_curvature)
-gelu = _gate(
+silu, silu_pull = _gate("silu", _silu_slope, _silu_curvature)
+gelu, gelu_pull = _gate(
     "gelu",
     lambda xp, x: xp.special.ndtr(x) + x * normal(xp, x),
     lambda xp, x: normal(xp, x) * (2 - x * x),
@@ -247,7 +251,7 @@ def _mish_curvature(xp: Any, x: Any) -> Any:
     return s * rest * (1 + gate) * (2 + x * (1 - s - 2 * gate * s))
 
 
-mish = _gate("mish", _mish_slope, _mish_curvature)
+mish, mish_pull = _gate("mish", _mish_slope, _mish_curvature)
 
 _RATE, _CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 
@@ -269,7 +273,7 @@ def _gelu_tanh_curvature(xp: Any, x: Any) -> Any:
     return ds * (2 * rate + x * ((1 - 2 * s) * rate * rate + 6 * _CUBE * _RATE * _limit(xp, x, -14.0, 14.0)))
 
 
-gelu_tanh = _gate("gelu_tanh", _gelu_tanh_slope, _gelu_tanh_curvature)
+gelu_tanh, gelu_tanh_pull = _gate("gelu_tanh", _gelu_tanh_slope, _gelu_tanh_curvature)
 
 
 @general("nn.mish")

@@ -128,7 +128,7 @@ def _without_truths(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[Any, tuple[A
     return xp.getitem(x, key=tuple(basic)), tuple(rest)
 
 
-def _plan(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[int], Any, tuple[Any, ...], int]:
+def plan(xp: Any, x: Any, key: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[int], Any, tuple[Any, ...], int]:
     """Split an advanced key.
 
     Returns
@@ -198,7 +198,7 @@ def index(x: Any, key: Any) -> Any:
     x, key = lift_to(level, x), _of_library(x, key)
     if any(map(_is_truth, key)):
         x, key = _without_truths(xp, x, key)
-    basic_key, axes, where, shape, place = _plan(xp, x, key)
+    basic_key, axes, where, shape, place = plan(xp, x, key)
     if not all(k == slice(None) for k in basic_key):
         x = xp.getitem(x, key=basic_key)
     x = xp.permute_dims(x, _front(axes, x.ndim))
@@ -250,7 +250,7 @@ def _assigned(xp: Any, x: Any, key: tuple[Any, ...], value: Any, basic: bool) ->
             raise IndexError(f"a mask of shape {shape} does not fit an array of shape {tuple(x.shape)}")
         mask = x.backend.from_numpy(key[0], x.device) if isinstance(key[0], np.ndarray) else key[0]
         return xp.where(xp.reshape(mask, (*shape, *(1 for _ in x.shape[len(shape) :]))), value, x)
-    basic_key, axes, where, shape, place = _plan(xp, x, key)
+    basic_key, axes, where, shape, place = plan(xp, x, key)
     inner = x if all(k == slice(None) for k in basic_key) else xp.getitem(x, key=basic_key)
     order = _front(axes, inner.ndim)
     front = xp.permute_dims(inner, order)

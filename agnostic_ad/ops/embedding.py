@@ -78,8 +78,8 @@ def _pick(xp: Any, x: Any, target: Any, *, axis: int = -1) -> Any:
 @general("nn.put")
 def _put(xp: Any, x: Any, target: Any, *, size: int, axis: int = -1) -> Any:
     axis %= x.ndim + 1
-    numbers = xp.reshape(xp.arange(size, dtype=target.dtype, device=device_of(target)), (-1, *(1,) * (x.ndim - axis)))
-    hit = numbers == xp.expand_dims(target, axis=axis)
+    numbers = xp.reshape(xp.arange(size, device=device_of(target)), (-1, *(1,) * (x.ndim - axis)))
+    hit = numbers == xp.expand_dims(xp.astype(target, numbers.dtype), axis=axis)
     return xp.where(hit, xp.expand_dims(x, axis=axis), xp.zeros((), dtype=x.dtype, device=device_of(x)))
 
 

@@ -155,13 +155,10 @@ def _ctc_loss(
 
 _OPERANDS = ["log_probs", "targets", "input_lengths", "target_lengths"]
 _SIGNATURE = "log_probs, targets, input_lengths, target_lengths, /, *, blank=0"
-_CASES = [
-    case((4, 2, 3), integers((2, 2), 1, 2), integers((2,), 4, 4), integers((2,), 0, 2), kinds="f"),
-    case((5, 2, 3), integers((2, 2), 0, 1), integers((2,), 4, 5), integers((2,), 1, 2), kinds="f", blank=2),
-]
+_SMALL = case((3, 2, 3), integers((2, 1), 0, 1), integers((2,), 2, 3), integers((2,), 0, 1), kinds="f", blank=2)
 
 
-@composite("nn.ctc_posterior", _SIGNATURE, _OPERANDS, cases=_CASES)
+@composite("nn.ctc_posterior", _SIGNATURE, _OPERANDS, cases=[_SMALL])
 def ctc_posterior(xp: Any, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any, *, blank: int = 0) -> Any:
     """Give the probability of each class at each step among the paths that spell the targets, of ``log_probs``' shape; 0 where none does."""
     states, differ, numbers = _states(xp, targets, target_lengths, blank)
@@ -219,7 +216,8 @@ ctc_loss = Op(
     batch=_ctc_batch,
     abstract=lambda xp, args, params: ShapeDtype((args[0].shape[1],), args[0].dtype),
     cases=[
-        *_CASES,
+        _SMALL,
+        case((4, 2, 3), integers((2, 2), 1, 2), integers((2,), 4, 4), integers((2,), 0, 2), kinds="f"),
         case((3, 1, 2), integers((1, 0), 0, 1), integers((1,), 3, 3), integers((1,), 0, 0), kinds="f"),
         case(
             Operand((2, 2, 3), Domain(-4.0, -0.1)),

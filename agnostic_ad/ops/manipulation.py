@@ -211,7 +211,8 @@ def _unstack_prepare(args: tuple[Any, ...], params: dict[str, Any]) -> Any:
 
 def _unstack_abstract(xp: Any, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[ShapeDtype, ...]:
     (x,), axis = args, params["axis"]
-    return (ShapeDtype((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype),) * x.shape[axis]
+    part = ShapeDtype((*x.shape[:axis], *x.shape[axis + 1 :]), x.dtype)
+    return tuple(part for _ in range(x.shape[axis]))
 
 
 unstack = linear(

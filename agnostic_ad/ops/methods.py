@@ -82,14 +82,20 @@ def _spread(name: str) -> Callable[..., Any]:
         if isinstance(dtype, bool):
             raise TypeError(f"{name}: the second argument is NumPy's dtype; write {name}(axis, unbiased={dtype}) for PyTorch's")
         x = self if dtype is None else self.astype(dtype)
+        if unbiased is None and ddof == 0.0 and (dim is not None or keepdim):
+            unbiased = True  # PyTorch's words, and so its default
         given = correction if correction is not None else ddof if unbiased is None else unbiased
         return getattr(_xp(x), name)(x, axis=_axes(axis, dim), correction=float(given), keepdims=keepdims or keepdim)
 
-    method.__doc__ = f"Apply ``xp.{name}``, with NumPy's ``ddof``, the standard's ``correction`` or PyTorch's ``unbiased``."
+    method.__doc__ = (
+        f"Apply ``xp.{name}``, with NumPy's ``ddof``, the standard's ``correction`` or PyTorch's ``unbiased``; divide by n, as NumPy, where "
+        "none is given, and by n - 1, as PyTorch, where ``dim`` or ``keepdim`` is."
+    )
     return method
 
 
-def _sizes(args: tuple[Any, ...]) -> Any:
+def sizes_of(args: tuple[Any, ...]) -> Any:
+    """Give the sizes, or axes, in arguments that are they, or one tuple or list of them."""
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], tuple | list) else args
 
 
@@ -134,12 +140,12 @@ class Methods:
 
     def reshape(self: Any, *shape: Any, order: str = "C") -> Any:
         """Give another shape; sizes, or a tuple of them."""
-        sizes = _sizes(shape)
+        sizes = sizes_of(shape)
         return _reshaped(self.T, tuple(reversed(sizes))).T if _fortran(order) else _reshaped(self, sizes)
 
     def view(self: Any, *shape: Any) -> Any:
         """Give another shape; PyTorch's ``view``, and without sizes NumPy's."""
-        sizes = _sizes(shape)
+        sizes = sizes_of(shape)
         if not all(hasattr(n, "__index__") for n in sizes):
             raise TypeError(f"view takes sizes; another dtype for the same memory, {shape[0]!r}, has no derivative. Use x.astype(dtype).")
         return _reshaped(self, sizes if shape else self.shape)
@@ -147,7 +153,7 @@ class Methods:
     def ravel(self: Any, order: str = "C") -> Any:
         """Give one dimension."""
         x = self.T if _fortran(order) else self
-        return _reshaped(x, (x.size,)) if views.layout(x).flags.c_contiguous else TABLE["reshape"](x, (-1,))
+        return _reshaped(x, (x.numel(),)) if views.layout(x).flags.c_contiguous else TABLE["reshape"](x, (-1,))
 
     @property
     def flat(self: Any) -> Any:
@@ -185,14 +191,14 @@ class Methods:
 
     def transpose(self: Any, *axes: Any) -> Any:
         """Reverse the axes, or put all of them in the order given: NumPy's meaning. Two of more than two are exchanged: PyTorch's."""
-        order = _sizes(axes)
+        order = sizes_of(axes)
         if len(axes) == 2 < self.ndim:
             return Methods.swapaxes(self, *axes)
         return _permuted(self, tuple(reversed(range(self.ndim))) if not order or order == (None,) else order)
 
     def permute(self: Any, *axes: Any) -> Any:
         """Put the axes in the order given."""
-        return _permuted(self, _sizes(axes))
+        return _permuted(self, sizes_of(axes))
 
     def swapaxes(self: Any, axis1: int, axis2: int) -> Any:
         """Exchange two axes."""
@@ -274,8 +280,10 @@ class Methods:
             return TABLE["reshape"](self, (-1,))[indices]
         return self[(slice(None),) * normalize_axis(axis, self.ndim, "take") + (indices,)]
 
-    def repeat(self: Any, repeats: Any, axis: Any = None) -> Any:
-        """Repeat each element: NumPy's meaning (PyTorch's is ``xp.tile``)."""
+    def repeat(self: Any, repeats: Any, axis: Any = None, *more: int) -> Any:
+        """Repeat each element: NumPy's meaning. Three numbers or more say how often to repeat the whole along each axis: PyTorch's."""
+        if more:
+            return TABLE["tile"](self, (repeats, axis, *more))
         return _xp(self).repeat(self, repeats, axis=axis)
 
     def round(self: Any, decimals: int = 0) -> Any:
@@ -322,7 +330,7 @@ class Methods:
 
     def expand(self: Any, *sizes: Any) -> Any:
         """Repeat axes of size 1, without copying; -1 keeps a size. The result cannot be changed in place."""
-        sizes = _sizes(sizes)
+        sizes = sizes_of(sizes)
         lead = len(sizes) - self.ndim
         shape = tuple(self.shape[i - lead] if n == -1 and i >= lead else n for i, n in enumerate(sizes))
         return views.note(self, TABLE["broadcast_to"](self, shape), "broadcast_to", {"shape": shape})
@@ -347,7 +355,7 @@ class Methods:
 
     def sigmoid(self: Any) -> Any:
         """Give 1 / (1 + exp(-x)), without overflow."""
-        return TABLE["exp"](-TABLE["logaddexp"](-self, _xp(self).zeros_like(self)))
+        return TABLE["special.expit"](self)
 
     def relu(self: Any) -> Any:
         """Give the positive part."""
@@ -390,6 +398,11 @@ def _install_methods() -> None:
     made |= {name: _unary(name) for name in ("abs", "exp", "log", "sqrt", "tanh", "sin", "cos", "conj", "square", "sign")}
     made |= {name: _spread(name) for name in _SPREADS}
     made["conjugate"] = _unary("conj")
+    install(made)
+
+
+def install(made: dict[str, Any]) -> None:
+    """Put methods and properties on arrays."""
     for name, value in made.items():
         if isinstance(value, FunctionType):
             value.__name__, value.__qualname__ = name, f"Array.{name}"

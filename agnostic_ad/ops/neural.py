@@ -105,9 +105,8 @@ def _cross_entropy(xp: Any, x: Any, target: Any, *, axis: int = -1, ignore_index
 
 def _one_hot(xp: Any, x: Any, target: Any, axis: int) -> Any:
     """Give where each element of ``x`` is the one that ``target`` names along ``axis``."""
-    classes = xp.arange(x.shape[axis], dtype=target.dtype, device=device_of(target))
-    classes = xp.reshape(classes, (-1, *(1,) * (x.ndim - 1 - axis)))
-    return classes == xp.expand_dims(target, axis=axis)
+    classes = xp.reshape(xp.arange(x.shape[axis], device=device_of(target)), (-1, *(1,) * (x.ndim - 1 - axis)))
+    return classes == xp.expand_dims(xp.astype(target, classes.dtype), axis=axis)  # there may be more classes than a byte has numbers
 
 
 def _kept(xp: Any, ct: Any, target: Any, ignore_index: int) -> Any:

@@ -105,13 +105,13 @@ def cotangents(
 
 def moved_inputs(xp: Any, shape: Any, like: Any, products: Sequence[tuple[Any, Any]], biases: Sequence[Any]) -> Any:
     """Sum the tangents of what inputs and states contribute: products of which one factor moves, and biases; zeros where nothing does."""
-    total = xp.zeros(shape, dtype=like.dtype, device=device_of(like))
+    total = xp.zeros((), dtype=like.dtype, device=device_of(like))
     for x, weight in products:
         if x is not None and weight is not None:
             total = total + weighted(xp, x, weight)
     for bias in biases:
         total = total if bias is None else total + bias
-    return total
+    return xp.broadcast_to(total, shape)
 
 
 def check_shapes(name: str, gates: int, args: tuple[Any, ...], params: dict[str, Any]) -> Any:

@@ -45,6 +45,11 @@ def _check(name: str, input: Any, target: Any, weight: Any, xp: Any) -> tuple[in
     return axis, shape[axis]
 
 
+def _signed(xp: Any, target: Any) -> Any:
+    """Give class indices that can be compared with a negative number."""
+    return xp.astype(target, xp.int64) if xp.isdtype(target.dtype, "unsigned integer") else target
+
+
 def _factors(xp: Any, target: Any, weight: Any) -> Any:
     """Give the weights of the targets' classes."""
     return xp.reshape(xp.take(weight, xp.reshape(target, (-1,)), axis=0), target.shape)
@@ -80,6 +85,7 @@ def nll_loss(
     reduction = old_reduction(size_average, reduce, reduction)
     xp = _namespace(input, target, weight)
     axis, count = _check("nll_loss", input, target, weight, xp)
+    target = _signed(xp, target)
     check_classes("nll_loss", target, count, ignore_index)
     kept = target != ignore_index
     target = xp.where(kept, target, xp.zeros_like(target))
@@ -135,6 +141,7 @@ def cross_entropy(
             raise ValueError("cross_entropy: ignore_index is for class indices; the target holds class probabilities")
         return _soft_cross_entropy(xp, input, target, weight, reduction, label_smoothing)
     axis, count = _check("cross_entropy", input, target, weight, xp)
+    target = _signed(xp, target)
     check_classes("cross_entropy", target, count, ignore_index)
     kept = target != ignore_index
     counted = xp.astype(kept, input.dtype)

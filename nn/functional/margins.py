@@ -130,8 +130,8 @@ def multi_margin_loss(
         raise ValueError(f"multi_margin_loss: weight has shape {tuple(weight.shape)}; one number for each of {shape[-1]} classes is wanted")
     xp, (x, y, weight) = unify([input, target, weight])
     check_classes("multi_margin_loss", target, shape[-1], None)
-    x, y = xp.reshape(x, (-1, shape[-1])), xp.reshape(y, (-1,))
-    classes = xp.arange(shape[-1], dtype=y.dtype, device=device_of(y))
+    classes = xp.arange(shape[-1], device=device_of(y))
+    x, y = xp.reshape(x, (-1, shape[-1])), xp.reshape(xp.astype(y, classes.dtype), (-1,))
     off = xp.clip(x - xp.expand_dims(xp.nn.pick(x, y, axis=1) - margin, axis=1), min=0)
     off = xp.where(classes == xp.expand_dims(y, axis=1), xp.zeros_like(off), off if p == 1 else off * off)
     losses = xp.sum(off, axis=1) / shape[-1]
@@ -162,10 +162,10 @@ def multilabel_margin_loss(
         )
     check_classes("multilabel_margin_loss", target, shape[-1], -1)
     xp, (x, y) = unify([input, target])
-    x, y = xp.reshape(x, (-1, shape[-1])), xp.reshape(y, (-1, shape[-1]))
+    classes = xp.arange(shape[-1], device=device_of(y))
+    x, y = xp.reshape(x, (-1, shape[-1])), xp.reshape(xp.astype(y, classes.dtype), (-1, shape[-1]))
     counts = xp.cumulative_sum(xp.astype(y < 0, y.dtype), axis=1) == 0
     y = xp.where(counts, y, xp.zeros_like(y))
-    classes = xp.arange(shape[-1], dtype=y.dtype, device=device_of(y))
     right = xp.any((xp.expand_dims(y, axis=2) == classes) & xp.expand_dims(counts, axis=2), axis=1)
     off = xp.clip(1 - xp.expand_dims(xp.take_along_axis(x, y, axis=1), axis=2) + xp.expand_dims(x, axis=1), min=0)
     off = xp.where(xp.expand_dims(counts, axis=2) & ~xp.expand_dims(right, axis=1), off, xp.zeros_like(off))

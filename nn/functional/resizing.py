@@ -5,7 +5,9 @@ Which elements, and with what weights, follows from the sizes alone and is worke
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -17,6 +19,7 @@ from agnostic_ad.config import dtype_name
 from agnostic_ad.levels import Array, device_of
 from agnostic_ad.namespaces import backend_of
 from agnostic_ad.nn.functional import adaptive_pooling
+from agnostic_ad.nn.functional.padding import pad
 from agnostic_ad.rules import QUICK
 
 __all__ = ["interpolate", "upsample", "upsample_bilinear", "upsample_nearest"]
@@ -100,7 +103,12 @@ def interpolate(
         if plain:
             input = _nearest(input, 2 + axis, before, after, scale, mode == "nearest-exact", count > 1 and sum(sizes) <= 128)
         elif antialias or before != after or (mode == "bicubic" and scale not in (None, 1.0)):
-            input = _mixed(input, 2 + axis, *_taps(_KERNELS[mode], before, after, scale, bool(align_corners), antialias))
+            even = after % before == 0 and not (align_corners or antialias) and (scale is None or scale == after // before)
+            input = (
+                _phases(input, 2 + axis, before, after // before, _KERNELS[mode])
+                if even
+                else _mixed(input, 2 + axis, *_taps(_KERNELS[mode], before, after, scale, bool(align_corners), antialias))
+            )
     return input
 
 
@@ -152,7 +160,9 @@ def _nearest(x: Any, axis: int, before: int, after: int, scale: float | None, ex
     index = _neighbours(before, after, scale, exact, "small" if small else "float64" if dtype_name(x.dtype) == "float64" else "float32")
     times, step = after // before, int(index[-1] - index[0]) // max(1, after - 1)
     if times * before == after and (index == np.arange(after) // times).all():
-        shape = tuple(x.shape)  # a stack's derivative adds slices, where that of repeat sums along a short axis, ten times as slowly in NumPy
+        shape = tuple(
+            x.shape
+        )  # a stack's derivative adds slices, where that of repeat sums along a short axis, ten times as slowly in NumPy
         return _reshape(_stack([x] * times, axis=axis + 1), (*shape[:axis], after, *shape[axis + 1 :]))
     if step and (index == index[0] + step * np.arange(after)).all():
         return x[(*(slice(None),) * axis, slice(int(index[0]), int(index[-1]) + 1, step), ...)]
@@ -180,6 +190,19 @@ def _mixed(x: Any, axis: int, indices: Any, weights: Any) -> Any:
         term = _gather(x, _there(x, index), axis=axis) * _there(x, weight.reshape(-1, *rest), x.dtype)
         y = term if y is None else y + term
     return y
+
+
+def _phases(x: Any, axis: int, before: int, times: int, kernel: str) -> Any:
+    """Give the same where each element becomes ``times`` ones: the weights repeat, and slices serve, whose derivatives are quicker than a gather's."""
+    around = 1 if kernel == "linear" else 2
+    wide = pad(x, (0, 0) * (len(x.shape) - 1 - axis) + (around, around), "replicate")
+    indices, weights = _taps(kernel, 2 * around + 1, (2 * around + 1) * times, None, False, False)
+    parts, middle = [], around * times  # those of an element with all neighbours
+    for index, weight in zip(indices[:, middle : middle + times].T.tolist(), weights[:, middle : middle + times].T.tolist(), strict=True):
+        terms = [wide[(*(slice(None),) * axis, slice(i, i + before), ...)] * w for i, w in zip(index, weight, strict=True)]
+        parts.append(functools.reduce(operator.add, terms))
+    shape = tuple(x.shape)
+    return _reshape(_stack(parts, axis=axis + 1), (*shape[:axis], before * times, *shape[axis + 1 :]))
 
 
 @lru_cache(maxsize=256)

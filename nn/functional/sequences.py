@@ -101,6 +101,8 @@ def ctc_loss(
     if not 0 <= blank < shape[-1]:
         raise IndexError(f"ctc_loss: blank is {blank}; it is one of {shape[-1]} classes")
     batch = shape[1] if len(shape) == 3 else 1
+    wide = xp.arange(1, device=device_of(targets)).dtype  # lengths are more than a byte has numbers
+    targets = xp.astype(targets, wide)
     if len(shape) == 2:
         log_probs = xp.expand_dims(log_probs, axis=1)
         targets = xp.reshape(targets, (1, -1)) if len(targets.shape) == 1 else targets
@@ -108,8 +110,8 @@ def ctc_loss(
     if len(targets.shape) > 2 or (padded and targets.shape[0] != batch):
         raise ValueError(f"ctc_loss: targets have shape ({batch}, S), or all lie end to end; got {tuple(targets.shape)}")
     given = [a if a is not None else raw for a, raw in zip(arrays, (input_lengths, target_lengths), strict=True)]
-    steps = _lengths("input_lengths", given[0], xp, targets, targets.dtype, batch, shape[0])
-    lengths = _lengths("target_lengths", given[1], xp, targets, targets.dtype, batch, targets.shape[1] if padded else None)
+    steps = _lengths("input_lengths", given[0], xp, targets, wide, batch, shape[0])
+    lengths = _lengths("target_lengths", given[1], xp, targets, wide, batch, targets.shape[1] if padded else None)
     targets = targets if padded else _padded(xp, targets, lengths)
     losses = xp.nn.ctc_loss(log_probs, targets, steps, lengths, blank=blank, zero_infinity=zero_infinity)
     if reduction == "mean":

@@ -146,6 +146,8 @@ def affine_grid(theta: Any, size: Sequence[int], align_corners: bool | None = No
         raise ValueError(
             f"affine_grid: theta of shape {tuple(theta.shape)} does not fit {tuple(size)}: (N, 2, 3) for (N, C, H, W), or (N, 3, 4)"
         )
+    if not unify([theta])[0].isdtype(theta.dtype, "real floating"):
+        raise ValueError(f"affine_grid: theta has a real floating dtype, not {theta.dtype}")
     if min(size) <= 0:
         raise ValueError(f"affine_grid: sizes are 1 or more, not {tuple(size)}")
     lines = [np.linspace(-1.0, 1.0, n) if n > 1 else np.zeros(1) for n in size[2:]]

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from agnostic_ad import Variable
 from agnostic_ad.config import move, parse
 from agnostic_ad.levels import Array, device_of, unify
 from agnostic_ad.namespaces import backend_of, lookup
@@ -105,8 +104,8 @@ class PackedSequence(_Fields):
     def to(self, *args: Any, xp: Any = None, dtype: Any = None, device: Any = None) -> PackedSequence:
         """Give the same in another library or dtype, or on another device; the indices go along, but for their dtype."""
         to = parse(*args, xp=xp, dtype=dtype, device=device)
-        x = self.data
-        data = x.to(xp=to.backend, dtype=to.dtype, device=to.device) if isinstance(x, Variable) else move(x, to)
+        x: Any = self.data
+        data = x.to(xp=to.backend, dtype=to.dtype, device=to.device) if isinstance(self.data, Array) else move(x, to)
         order = (None if i is None else move(i, to._replace(dtype=None)) for i in (self.sorted_indices, self.unsorted_indices))
         return type(self)(data, self.batch_sizes, *order)
 
