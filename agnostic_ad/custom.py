@@ -133,7 +133,9 @@ class custom_jvp:
             results = call.results(pair[0])
             moved = trees.flatten_like(call.out_spec, pair[1])
             if moved is None:
-                raise CustomRuleError(f"{call.name}: the rule's tangent has structure {trees.flatten(pair[1])[1]}, its output {call.out_spec}")
+                raise CustomRuleError(
+                    f"{call.name}: the rule's tangent has structure {trees.flatten(pair[1])[1]}, its output {call.out_spec}"
+                )
             for r, t in zip(results, moved, strict=True):
                 if not is_array(t) or tuple(t.shape) != tuple(r.shape):
                     what = f"shape {tuple(t.shape)}" if is_array(t) else type(t).__name__

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agnostic_ad.backends.base import Backend
     from agnostic_ad.op import Op
 
-__all__ = ["CASTS", "DEAD", "FAST", "QUIET", "WATCHING", "Array", "Level", "active_level", "deepest", "next_depth", "unify"]
+__all__ = ["CASTS", "DEAD", "FAST", "QUIET", "WATCHING", "Array", "Level", "Size", "active_level", "deepest", "next_depth", "unify"]
 
 DEAD = -1
 ABOVE_ALL = 1 << 62
@@ -126,6 +126,10 @@ class Size(int):
         if not -len(self.shape) <= dim < len(self.shape):
             raise IndexError(f"size({dim}) of an array of {len(self.shape)} dimensions")
         return self.shape[dim]
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Stand for a Python number beside NumPy's arrays, whose dtype it leaves alone; NumPy takes no subclass for one."""
+        return getattr(ufunc, method)(*(int(a) if type(a) is Size else a for a in inputs), **options)
 
     def __reduce__(self) -> Any:
         return int, (int(self),)

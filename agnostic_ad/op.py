@@ -13,7 +13,7 @@ from typing import Any
 
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.errors import MissingRuleError, MixedArraysError
-from agnostic_ad.levels import CASTS, Array, Level, deepest, device_of, lift_to
+from agnostic_ad.levels import CASTS, Array, Level, Size, deepest, device_of, lift_to
 from agnostic_ad.namespaces import backend_of, common_backend, lookup
 
 __all__ = ["TABLE", "ZERO", "Op", "Rule", "dispatch"]
@@ -364,6 +364,8 @@ def dispatch(op: Op, args: tuple[Any, ...], params: dict[str, Any], floor: Level
     cast = CASTS.get()
     if cast is not None:
         args = cast(op, args)
+    if Size in map(type, args):  # some libraries take no subclass of int
+        args = tuple(int(a) if type(a) is Size else a for a in args)
     if op.scalars and any(type(a) in _NUMBERS for a in args):
         args = op.promote(args)
     if op.variadic:

@@ -259,3 +259,13 @@ def test_a_traced_array_used_after_its_capture() -> None:
     graph.capture(lambda x: kept.append(x) or x * 2, X)
     with pytest.raises(RuntimeError, match=r"capture\(<lambda>\).*after that transformation returned"):
         kept[0] * 2
+
+
+def test_a_function_may_change_its_argument() -> None:
+    def f(x: Any) -> Any:
+        x += 1
+        return x * 2
+
+    given = np.ones(3)
+    np.testing.assert_array_equal(graph.capture(f, given)(given), np.full(3, 4.0))
+    np.testing.assert_array_equal(given, np.ones(3))

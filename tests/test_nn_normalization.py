@@ -179,6 +179,12 @@ def test_raw_running_statistics(backend: support.Backend, rng: np.random.Generat
     assert_close(backend.numpy(y).mean((0, 2)), np.zeros(3), 0, 1e-12)
 
 
+def test_one_vector(rng: np.random.Generator) -> None:
+    x, w = rng.normal(size=20), rng.normal(size=20)
+    assert_close(F.layer_norm(x, (20,), w, w), F.layer_norm(x[None], (20,), w, w)[0], 1e-12, 1e-12)
+    assert_close(F.rms_norm(x, (20,), w), F.rms_norm(x[None], (20,), w)[0], 1e-12, 1e-12)
+
+
 def test_empty_batches() -> None:
     for layer, shape in (
         (nn.BatchNorm2d(3), (0, 3, 2, 2)),

@@ -466,3 +466,33 @@ def test_scipy_calls_those_of_several_operands_too() -> None:
     wanted = scipy.special.polygamma(1, v.payload), scipy.special.betainc(v.payload, v.payload, v.payload)
     assert_close(found[0].payload, wanted[0], rtol=RTOL, atol=0.0)
     assert_close(found[2].payload, wanted[1], rtol=RTOL, atol=0.0)
+
+
+def test_values_that_scipy_gives_with_fewer_digits() -> None:
+    df, p, z, m = 2.9436709585596845, 0.7910989428827503, 47.76281654227007, 0.3439941018555935
+    with mp.workdps(40):
+        student = lambda t: 1 - mp.betainc(mp.mpf(df) / 2, 0.5, 0, df / (df + t * t), regularized=True) / 2
+        quantile, rising = float(mp.findroot(lambda t: student(t) - p, 0.94)), float(mp.gamma(mp.mpf(z) + mp.mpf(m)) / mp.gamma(z))
+    assert abs(scipy.special.stdtrit(df, p) - quantile) > 1e-13 and abs(scipy.special.poch(z, m) / rising - 1) > 2e-14
+    assert_close(np.asarray(SPECIAL.stdtrit(np.asarray(df), p)), quantile, rtol=4e-15, atol=0.0)
+    assert_close(np.asarray(SPECIAL.poch(np.asarray(z), m)), rising, rtol=4e-15, atol=0.0)
+
+
+@pytest.mark.parametrize("backend", support.params())
+def test_log1p_of_small_complex_numbers_keeps_its_digits(backend: support.Backend) -> None:
+    z = -5.67e-9 - 5.21e-9j
+    with mp.workdps(40):
+        expected = complex(mp.log(1 + mp.mpc(z)))
+    found = complex(backend.numpy(ad.differentiable(backend.xp).log1p(backend.asarray(np.asarray(z))).data))
+    assert abs(found.real / expected.real - 1) < 1e-14 and abs(found.imag / expected.imag - 1) < 1e-14
+
+
+@pytest.mark.skipif("torch" not in BOTH, reason="torch is not installed")
+@pytest.mark.parametrize("name", ["chdtr", "chdtrc"])
+def test_degrees_of_freedom_in_16_bits(name: str) -> None:
+    import torch
+
+    f = getattr(ad.differentiable(torch).special, name)
+    df, x = (torch.tensor(v, dtype=torch.float16) for v in (2.2322, 2.3828))
+    found, wide = ad.grad(f)(df, x), ad.grad(f)(df.double(), x.double())
+    assert_close(found.double(), wide, rtol=2e-2, atol=0.0)

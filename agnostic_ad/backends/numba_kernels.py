@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-__all__ = ["channels", "channels_pull", "compiled", "compiled_here", "exp", "lstm_step", "lstm_step_pull", "rows", "rows_pull"]
+__all__ = ["channels", "channels_pull", "compiled", "compiled_here", "exp", "rows", "rows_pull"]
 
 
 def _compiler(cache: bool, *liberties: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -56,32 +56,6 @@ def _exp(x: Any) -> Any:
         low = np.int32((half + 127) << 23).view(np.float32)
         high = np.int32((np.int32(n) - half + 127) << 23).view(np.float32)
         return (p * r * r + r + np.float32(1.0)) * low * high
-
-    return short if x == numba.types.float32 else long
-
-
-def _tanh(x: Any) -> Any:
-    raise NotImplementedError("inside compiled functions only")
-
-
-@overload(_tanh, jit_options={"fastmath": {"contract"}, "error_model": "numpy"})
-def _tanh_of(x: Any) -> Any:
-    def long(x: Any) -> Any:
-        return math.tanh(x)
-
-    # near zero a polynomial (Cephes library), else by way of exp
-    def short(x: Any) -> Any:
-        z = abs(x)
-        s = x * x
-        p = np.float32(-5.70498872745e-3)
-        p = p * s + np.float32(2.06390887954e-2)
-        p = p * s + np.float32(-5.37397155531e-2)
-        p = p * s + np.float32(1.33314422036e-1)
-        p = p * s + np.float32(-3.33332819422e-1)
-        near = p * s * x + x
-        far = np.float32(1.0) - np.float32(2.0) / (exp(z + z) + np.float32(1.0))
-        far = -far if x < np.float32(0.0) else far
-        return near if z < np.float32(0.625) else far
 
     return short if x == numba.types.float32 else long
 
@@ -204,36 +178,3 @@ def channels_pull(ct, x, mean, scale, weight, dx, dweight, dbias):  # type: igno
         for i in range(count):
             for j in range(width):
                 dx[i, c, j] = (ct[i, c, j] - level - (x[i, c, j] - m) * along) * factor
-
-
-# --- one step of an LSTM: planes of (B, hidden) for i, f, g, o ----------------------------------------------------------------------------
-@compiled
-def lstm_step(inputs, product, c, gates, cell, hidden):  # type: ignore[no-untyped-def]
-    """Compute the gates from the sum of what input and state contribute, and the new states."""
-    one = c.dtype.type(1.0)
-    for b in range(c.shape[0]):
-        for k in range(c.shape[1]):
-            i = one / (one + exp(-(inputs[0, b, k] + product[0, b, k])))
-            f = one / (one + exp(-(inputs[1, b, k] + product[1, b, k])))
-            g = _tanh(inputs[2, b, k] + product[2, b, k])
-            o = one / (one + exp(-(inputs[3, b, k] + product[3, b, k])))
-            s = f * c[b, k] + i * g
-            gates[0, b, k], gates[1, b, k], gates[2, b, k], gates[3, b, k] = i, f, g, o
-            cell[b, k] = s
-            hidden[b, k] = o * _tanh(s)
-
-
-@compiled
-def lstm_step_pull(gates, before, cell, dh, dc, dz):  # type: ignore[no-untyped-def]
-    """Give the cotangents of the gates' sums, from those of the states; that of the cell becomes the one before."""
-    one = dc.dtype.type(1.0)
-    for b in range(dc.shape[0]):
-        for k in range(dc.shape[1]):
-            i, f, g, o = gates[0, b, k], gates[1, b, k], gates[2, b, k], gates[3, b, k]
-            s = _tanh(cell[b, k])
-            d = dc[b, k] + dh[b, k] * o * (one - s * s)
-            dz[0, b, k] = d * g * i * (one - i)
-            dz[1, b, k] = d * before[b, k] * f * (one - f)
-            dz[2, b, k] = d * i * (one - g * g)
-            dz[3, b, k] = dh[b, k] * s * o * (one - o)
-            dc[b, k] = d * f

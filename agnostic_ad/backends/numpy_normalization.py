@@ -69,7 +69,7 @@ def _kind(axis: Any, center: bool, x: Any, weight: Any, bias: Any, *others: Any)
     ndim, width = x.ndim, math.prod(x.shape[a] for a in axis)
     if 0 < len(axis) < ndim and axis[0] == ndim - len(axis) and all(a.ndim < ndim for a in given) and width >= 16:
         return "rows"
-    if center and axis == (0, *range(2, ndim)) and all(a.shape == (x.shape[1], *(1,) * (ndim - 2)) for a in given):
+    if center and ndim > 1 and axis == (0, *range(2, ndim)) and all(a.shape == (x.shape[1], *(1,) * (ndim - 2)) for a in given):
         return "columns" if ndim == 2 else "channels" if width >= 16 * x.shape[0] else None
     return None
 

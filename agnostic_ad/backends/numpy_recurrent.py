@@ -41,23 +41,12 @@ class NumpyRecurrent:
         count, (batch, size) = len(steps), c.shape
         hidden, cell = np.empty((2, count, batch, size), x.dtype)
         gates = np.empty((count, 4, batch, size), x.dtype)
-        product, scratch = np.empty(gates.shape[1:], x.dtype), np.empty_like(c)
+        product = np.empty(gates.shape[1:], x.dtype)
         from_input, from_state, bias = _turned(weight_ih, 4, count), _turned(weight_hh, 4, count), _bias(4, bias_ih, bias_hh)
         for t in _order(count, reverse):
             z = np.matmul(steps[t], from_input, out=gates[t])
-            z += np.matmul(h, from_state, out=product)
-            z += bias
-            both, g, o = z[:2], z[2], z[3]
-            both *= 0.5  # sigmoid(z) = tanh(z / 2) / 2 + 1 / 2
-            o *= 0.5
-            np.tanh(z, out=z)
-            both *= 0.5
-            both += 0.5
-            o *= 0.5
-            o += 0.5
-            c = np.multiply(both[1], c, out=cell[t])
-            c += np.multiply(both[0], g, out=scratch)
-            h = np.multiply(o, np.tanh(c, out=scratch), out=hidden[t])
+            self.lstm_step(z, np.matmul(h, from_state, out=product), bias, c, cell[t], hidden[t])
+            h, c = hidden[t], cell[t]
         return _whole(x, hidden, cell, gates.transpose(0, 2, 1, 3))
 
     def nn_lstm_pull(
@@ -85,35 +74,56 @@ class NumpyRecurrent:
         ct, ct_cell, hidden, cell, gates = (_steps(a, x) for a in (ct, ct_cell, hidden, cell, gates))
         gates = gates.transpose(0, 2, 1, 3)
         from_gates = _planes(4, cell)
-        slopes, back = np.empty((2, *gates[0].shape), x.dtype)
-        dh, dc, bent = np.zeros((3, *c.shape), x.dtype)
+        back = np.empty(gates.shape[1:], x.dtype)
+        dh, dc = np.zeros((2, *c.shape), x.dtype)
         weight = weight_hh.reshape(4, -1, weight_hh.shape[1])
         for t in _order(len(cell), not reverse):
-            z, dz, last = gates[t], from_gates[:, t], _previous(t, len(cell), reverse)
-            i, f, g, o = z
+            dz, last = from_gates[:, t], _previous(t, len(cell), reverse)
             dh += ct[t]
             if ct_cell is not None:
                 dc += ct_cell[t]
-            np.tanh(cell[t], out=bent)
-            np.subtract(1, z, out=slopes)
-            slopes *= z
-            si, sf, sg, so = slopes
-            np.multiply(g, g, out=sg)
-            np.subtract(1, sg, out=sg)
-            si *= g
-            sf *= c if last is None else cell[last]
-            sg *= i
-            so *= bent
-            np.multiply(so, dh, out=dz[3])
-            bent *= bent
-            np.subtract(1, bent, out=bent)
-            bent *= o
-            bent *= dh
-            dc += bent
-            np.multiply(slopes[:3], dc, out=dz[:3])
-            dc *= f
+            self.lstm_step_pull(gates[t], c if last is None else cell[last], cell[t], dh, dc, dz)
             np.add.reduce(np.matmul(dz, weight, out=back), axis=0, out=dh)
         return _wanted(wanted, x, h, hidden, reverse, weight_ih, from_gates, from_gates, {"h": dh, "c": dc})
+
+    @staticmethod
+    def lstm_step(z: Any, product: Any, bias: Any, c: Any, cell: Any, hidden: Any) -> None:
+        """Make the gates of what input (in ``z``), state and bias contribute, and the new states of them."""
+        z += product
+        z += bias
+        both, g, o = z[:2], z[2], z[3]
+        both *= 0.5  # sigmoid(z) = tanh(z / 2) / 2 + 1 / 2
+        o *= 0.5
+        np.tanh(z, out=z)
+        both *= 0.5
+        both += 0.5
+        o *= 0.5
+        o += 0.5
+        np.multiply(both[1], c, out=cell)
+        cell += np.multiply(both[0], g, out=product[0])
+        np.multiply(o, np.tanh(cell, out=product[0]), out=hidden)
+
+    @staticmethod
+    def lstm_step_pull(gates: Any, before: Any, cell: Any, dh: Any, dc: Any, dz: Any) -> None:
+        """Give the cotangents of what the gates were made of, from those of the states; that of the cell becomes the one before."""
+        i, f, g, o = gates
+        bent, slopes = np.tanh(cell), np.subtract(1, gates)
+        slopes *= gates
+        si, sf, sg, so = slopes
+        np.multiply(g, g, out=sg)
+        np.subtract(1, sg, out=sg)
+        si *= g
+        sf *= before
+        sg *= i
+        so *= bent
+        np.multiply(so, dh, out=dz[3])
+        bent *= bent
+        np.subtract(1, bent, out=bent)
+        bent *= o
+        bent *= dh
+        dc += bent
+        np.multiply(slopes[:3], dc, out=dz[:3])
+        dc *= f
 
     def nn_gru(
         self, x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None, *, reverse: bool = False

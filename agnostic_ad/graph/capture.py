@@ -244,6 +244,7 @@ def capture(f: Callable[..., Any], *specs: Any) -> Graph:
                 )
             device = None if isinstance(x, ShapeDtype) else device_of(x)
             inputs.append(level.input(ShapeDtype(tuple(x.shape), backend.dtype(x.dtype)), device, position))
+        nodes = [x.place.node for x in inputs]  # now: f may change its arguments in place
         y = f(*trees.unflatten(in_spec, inputs))
         results, out_spec = trees.flatten(y)
-    return Graph(label, level.nodes, [x.place.node for x in inputs], [_place(level, r) for r in results], (in_spec, out_spec))
+    return Graph(label, level.nodes, nodes, [_place(level, r) for r in results], (in_spec, out_spec))

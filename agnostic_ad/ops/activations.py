@@ -159,6 +159,7 @@ elu = elementwise(
     kinds="f",
 )
 elu.cases = [*elu.cases, case(Operand((2, 3), Domain(0.2, 3.0, True)), kinds="f", alpha=1.5, scale=0.7, rate=0.4)]
+elu.cases = [*elu.cases, case(Operand((3,), Domain(0.2, 3.0, True)), kinds="f", scale=2.0)]
 
 
 @general("nn.elu")

@@ -51,7 +51,7 @@ def normalize_key(key: Any) -> tuple[tuple[Any, ...], bool]:
     return tuple(out), basic
 
 
-def _of_library(x: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
+def of_library(x: Any, key: tuple[Any, ...]) -> tuple[Any, ...]:
     """Give an advanced key with lists, and NumPy's arrays of integers over any library, as arrays of the library of ``x``.
 
     Masks stay on the host, where their true places are known at once (while JAX traces, say).
@@ -195,7 +195,7 @@ def index(x: Any, key: Any) -> Any:
     level = deepest((x, *(k for k in key if isinstance(k, Array))))
     assert level is not None
     xp = level.rules(x.backend)
-    x, key = lift_to(level, x), _of_library(x, key)
+    x, key = lift_to(level, x), of_library(x, key)
     if any(map(_is_truth, key)):
         x, key = _without_truths(xp, x, key)
     basic_key, axes, where, shape, place = plan(xp, x, key)
@@ -239,7 +239,7 @@ def _assigned(xp: Any, x: Any, key: tuple[Any, ...], value: Any, basic: bool) ->
         while value.ndim > room and value.shape[0] == 1:
             value = xp.reshape(value, value.shape[1:])
         return xp.setitem(x, value, key=key)
-    key = _of_library(x, key)
+    key = of_library(x, key)
     if any(map(_is_truth, key)) and not (len(key) == 1 and value.ndim == x.ndim == 0 and _is_mask(key[0])):
         if len(key) > 1:
             raise IndexError("a truth value beside other indices is for reading; to assign, test it with `if`")

@@ -108,7 +108,7 @@ pick = linear(
     abstract=lambda xp, args, params: ShapeDtype(args[1].shape, args[0].dtype),
     cases=[
         case((2, 3), integers((2,), 0, 2)),
-        case((2, 3, 2), integers((2, 2), 0, 2), axis=1),
+        case((2, 3, 4), integers((2, 4), 0, 2), axis=1),
         case(strided((3,)), integers((), 0, 2), axis=0),
         case((0, 3), integers((0,), 0, 2), axis=1),
     ],

@@ -12,7 +12,7 @@ from agnostic_ad.families import normalize_axis
 from agnostic_ad.levels import Array, deepest, device_of, lift_to
 from agnostic_ad.namespaces import backend_of_namespace, lookup
 from agnostic_ad.op import TABLE
-from agnostic_ad.ops.brackets import plan
+from agnostic_ad.ops.brackets import of_library, plan
 from agnostic_ad.ops.methods import Methods, install, sizes_of
 from agnostic_ad.ops.operators import store
 from agnostic_ad.random import Generator, default_generator, placed
@@ -55,6 +55,13 @@ def _source(src: Any, index: Any, name: str) -> Any:
     return src[tuple(slice(n) for n in index.shape)]
 
 
+def _copy_beside(x: Any, *others: Any) -> Any:
+    """Give a copy that can hold values that depend on ``others``, which may be of a transformation that ``x`` is not of."""
+    level = deepest((x, *others))
+    assert level is not None
+    return Methods.copy(lift_to(level, x))
+
+
 class TensorMethods:
     """What PyTorch code calls on tensors."""
 
@@ -62,6 +69,11 @@ class TensorMethods:
     def dim(self: Any) -> Any:
         """Give the number of axes."""
         return len(self.shape)
+
+    @property
+    def is_cuda(self: Any) -> Any:
+        """Whether the array is in the memory of a CUDA device."""
+        return "cuda" in str(self.device).lower()
 
     def is_floating_point(self: Any) -> Any:
         """Tell whether the dtype is a real floating one."""
@@ -293,7 +305,7 @@ class TensorMethods:
 
     def scatter(self: Any, dim: int, index: Any, src: Any) -> Any:
         """Give a copy with ``src``, an array or a number, at the elements that `gather` takes; of several for one place the last stays."""
-        y = Methods.copy(self)
+        y = _copy_beside(self, index, src)
         y[_elements(self, dim, index, "scatter")] = _source(src, index, "scatter")
         return y
 
@@ -304,7 +316,7 @@ class TensorMethods:
         level = deepest((self, index, src))
         assert level is not None
         xp, x, src = level.rules(self.backend), lift_to(level, self), lift_to(level, src)
-        where = plan(xp, x, key)[2]
+        where = plan(xp, x, of_library(x, key))[2]
         added = xp.scatter_add(xp.reshape(src, (-1,)), where, size=x.numel(), axis=0)
         return x + xp.reshape(added, x.shape)
 
@@ -316,7 +328,7 @@ class TensorMethods:
 
     def index_fill(self: Any, dim: int, index: Any, value: Any) -> Any:
         """Give a copy with a value in the slices at places along an axis."""
-        y = Methods.copy(self)
+        y = _copy_beside(self, index, value)
         y[(*_before(self, dim, "index_fill"), index)] = value
         return y
 

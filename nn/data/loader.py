@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from agnostic_ad.config import move, parse
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import lookup
+from agnostic_ad.nn.data.dataset import DamagedSample, whole_batch
 from agnostic_ad.random import Generator, default_generator
 
 __all__ = ["DataLoader", "default_collate"]
@@ -99,12 +101,23 @@ class DataLoader:
         n = len(self.dataset)
         order = (self.generator or default_generator).permutation(n) if self.shuffle else np.arange(n)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield self._moved(self._batch(order[start : start + self.batch_size]))
+            if (batch := self._batch(order[start : start + self.batch_size])) is not None:
+                yield self._moved(batch)
 
     def _batch(self, indices: np.ndarray[Any, Any]) -> Any:
-        if self.collate_fn is None and hasattr(self.dataset, "take"):
-            return self.dataset.take(indices)
-        return (self.collate_fn or default_collate)([self.dataset[int(i)] for i in indices])
+        """Fetch a batch; None if every sample of it is damaged and skipped."""
+        take = whole_batch(self.dataset) if self.collate_fn is None else None
+        if take is not None:
+            return take(indices)
+        samples = []
+        for i in indices:
+            try:
+                samples.append(self.dataset[int(i)])
+            except DamagedSample as damage:
+                if not damage.skip:
+                    raise
+                warnings.warn(f"left out: {damage}", stacklevel=3)
+        return (self.collate_fn or default_collate)(samples) if samples else None
 
     def _moved(self, batch: Any) -> Any:
         if self._to.backend is None and self._to.device is None:
