@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,8 +110,8 @@ def write(folder: Path) -> dict[str, str]:
     folder.mkdir(parents=True)
     for part, n in (("train", 3), ("t10k", 2)):
         for kind, content in (
-            ("images-idx3", bytes(16) + bytes(range(256)) * (n * 784 // 256) + bytes(n * 784 % 256)),
-            ("labels-idx1", bytes(8 + n)),
+            ("images-idx3", struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28) + bytes(range(256)) * (n * 784 // 256) + bytes(n * 784 % 256)),
+            ("labels-idx1", struct.pack(">4BI", 0, 0, 8, 1, n) + bytes(n)),
         ):
             name = f"{part}-{kind}-ubyte"
             (folder / f"{name}.gz").write_bytes(gzip.compress(content))

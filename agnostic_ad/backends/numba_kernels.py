@@ -35,7 +35,7 @@ def exp(x: Any) -> Any:
     raise NotImplementedError("inside compiled functions only")
 
 
-@overload(exp, jit_options={"fastmath": {"contract"}, "error_model": "numpy"})
+@overload(exp, jit_options={"fastmath": {"contract"}, "error_model": "numpy"})  # type: ignore[untyped-decorator]
 def _exp(x: Any) -> Any:
     def long(x: Any) -> Any:
         return math.exp(x)

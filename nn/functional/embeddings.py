@@ -99,7 +99,7 @@ def embedding(
     Parameters
     ----------
     input : array of integers
-        Numbers of rows, of any shape (*).
+        Numbers of rows, of any shape.
     weight : array
         The table, of shape (V, D).
     padding_idx : int, optional
@@ -116,7 +116,7 @@ def embedding(
     Returns
     -------
     array
-        Shape (*, D).
+        The indices' shape, then D.
 
     Raises
     ------

@@ -262,7 +262,7 @@ def layer_norm(input: Any, normalized_shape: Any, weight: Any = None, bias: Any 
     Parameters
     ----------
     input : array
-        Shape (..., *normalized_shape).
+        Its last axes have the sizes ``normalized_shape``.
     normalized_shape : sequence of int
         The sizes of the last axes.
     weight, bias : array, optional
@@ -286,7 +286,7 @@ def rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float |
     Parameters
     ----------
     input : array
-        Shape (..., *normalized_shape).
+        Its last axes have the sizes ``normalized_shape``.
     normalized_shape : sequence of int
         The sizes of the last axes.
     weight : array, optional
