@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from agnostic_ad.levels import ABOVE_ALL, DEAD, FAST, Level
+from agnostic_ad.levels import ABOVE_ALL, DEAD, FAST, Level, Size
 from agnostic_ad.namespaces import COMPLEX, RAW
 from agnostic_ad.op import TABLE, ZERO, Op, Reverse
 from agnostic_ad.ops.operators import install_operators
@@ -93,6 +93,9 @@ def factory(op, rules, slow, calls, learn, scalar1, scalar2):
             elif type(b) is not kind:
                 if scalar2 and (type(b) is float or type(b) is int):
                     same = True
+                elif scalar2 and type(b) is Size:
+                    x2 = b = int(b)
+                    same = True
                 else:
                     found = RAW.get(type(b))
                     if found is None or kind is not Variable and found is not RAW.get(kind):
@@ -104,6 +107,9 @@ def factory(op, rules, slow, calls, learn, scalar1, scalar2):
             kind = type(x2)
             if type(a) is not kind:
                 if scalar1 and (type(a) is float or type(a) is int):
+                    same = True
+                elif scalar1 and type(a) is Size:
+                    x1 = a = int(a)
                     same = True
                 else:
                     found = RAW.get(type(a))
@@ -159,6 +165,7 @@ def _factory(saved: tuple[str, ...], alike: str) -> Callable[..., Any]:
         "FAST": FAST.get,
         "Node": Node,
         "RAW": RAW,
+        "Size": Size,
         "Variable": Variable,
         "adapted": _adapted,
         "new": object.__new__,

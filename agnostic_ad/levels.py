@@ -188,7 +188,7 @@ class Array:
         return len(self.shape)
 
     @property
-    def size(self) -> Size:
+    def size(self) -> Any:
         """The number of elements; called, as in PyTorch, the shape: ``x.size()``, or the size of one axis: ``x.size(-1)``."""
         shape = self.shape
         count = math.prod(shape)

@@ -364,7 +364,7 @@ def dispatch(op: Op, args: tuple[Any, ...], params: dict[str, Any], floor: Level
     cast = CASTS.get()
     if cast is not None:
         args = cast(op, args)
-    if Size in map(type, args):  # some libraries take no subclass of int
+    if len(args) > 1 and Size in map(type, args):  # some libraries take no subclass of int
         args = tuple(int(a) if type(a) is Size else a for a in args)
     if op.scalars and any(type(a) in _NUMBERS for a in args):
         args = op.promote(args)

@@ -1,6 +1,6 @@
 """Data in batches, under the names of ``torch.utils.data``."""
 
-from agnostic_ad.nn.data import datasets
+from agnostic_ad.nn.data import datasets, transforms
 from agnostic_ad.nn.data.dataset import (
     ChainDataset,
     ConcatDataset,
@@ -45,4 +45,5 @@ __all__ = [
     "datasets",
     "default_collate",
     "random_split",
+    "transforms",
 ]

@@ -163,8 +163,12 @@ def _alone(part: Path) -> Iterator[IO[bytes]]:
                 import fcntl
 
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if not part.exists() or not os.path.samestat(part.stat(), os.fstat(file.fileno())):
-                continue  # another process renamed or deleted it in the meantime
+            try:
+                mine = os.path.samestat(part.stat(), os.fstat(file.fileno()))
+            except FileNotFoundError:
+                mine = False
+            if not mine:  # another process renamed or deleted it in the meantime
+                continue
             try:
                 yield file
             finally:
@@ -348,6 +352,8 @@ def _members(archive: Path) -> Iterator[tuple[str, str, Callable[[], IO[bytes]]]
         for entry in tape:
             kind = "link" if entry.issym() or entry.islnk() else "folder" if entry.isdir() else "file" if entry.isfile() else "device"
             yield entry.name, kind, lambda entry=entry: tape.extractfile(entry)  # type: ignore[misc]
+        while tape.fileobj.read(_BLOCK):  # type: ignore[union-attr]  # to the end, where the checksum of a packed archive stands
+            pass
 
 
 def _inside(archive: Path, name: str, kind: str) -> Path:

@@ -47,7 +47,8 @@ class Reopened(Generic[T]):
         return type(self), (self._make, *self._arguments)
 
 
-def _map(path: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: Any) -> np.ndarray[Any, Any]:
+def map_array(path: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int, order: Any) -> np.ndarray[Any, Any]:
+    """Map an array that lies in a file."""
     if not np.prod(shape):
         return np.zeros(shape, dtype)
     return np.asarray(np.memmap(path, dtype, "r", offset, shape, order))
@@ -112,7 +113,7 @@ class NumpyFile(Dataset):
         if there < need:
             raise DatasetError(f"{self.path} is cut off: an array of shape {shape} takes {need} bytes, and there are {there}")
         self.shape, self.dtype = shape, dtype.newbyteorder("=")
-        self._rows = Reopened(_map, str(self.path), dtype, shape, offset, "F" if fortran else "C")
+        self._rows = Reopened(map_array, str(self.path), dtype, shape, offset, "F" if fortran else "C")
         self._size = int(np.prod(shape[1:])) * dtype.itemsize
 
     def __len__(self) -> int:

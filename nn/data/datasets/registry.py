@@ -124,10 +124,10 @@ def download(name: str) -> dict[str, Path]:
     return {file: _SOURCES[name].find(file) for file in _SOURCES[name].digests}
 
 
-def _family(*digests: str) -> dict[str, str]:
+def _family(*digests: str, packed: bool = False) -> dict[str, str]:
     """Name the four files of the MNIST family."""
-    names = (f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
-    return dict(zip(names, digests))
+    names = (f"{part}-{kind}-ubyte{'.gz' if packed else ''}" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1"))
+    return dict(zip(names, digests, strict=True))
 
 
 MNIST = register(
@@ -162,12 +162,13 @@ KMNIST = register(
         "kmnist",
         "KMNIST",
         ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
-        {
-            "train-images-idx3-ubyte.gz": "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-            "train-labels-idx1-ubyte.gz": "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
-            "t10k-images-idx3-ubyte.gz": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-            "t10k-labels-idx1-ubyte.gz": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-        },
+        _family(
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+            packed=True,
+        ),
     )
 )
 _TORONTO = ("https://www.cs.toronto.edu/~kriz/",)

@@ -16,7 +16,7 @@ import numpy as np
 
 from agnostic_ad.nn.data.dataset import DamagedSample, Dataset, DatasetError, IterableDataset
 from agnostic_ad.nn.data.datasets.folders import OnError, skips
-from agnostic_ad.nn.data.datasets.mapped import SMALL, Reopened, _map, derived
+from agnostic_ad.nn.data.datasets.mapped import SMALL, Reopened, derived, map_array
 
 __all__ = ["JSONLines", "Lines", "TextWindows"]
 
@@ -79,7 +79,7 @@ class TextWindows(Dataset):
         self._tokens: Any
         if level == "byte":
             self.vocab_size, self._count = 256, self.path.stat().st_size
-            self._tokens = Reopened(_map, str(self.path), np.dtype(np.uint8), (self._count,), 0, "C")
+            self._tokens = Reopened(map_array, str(self.path), np.dtype(np.uint8), (self._count,), 0, "C")
         else:
             self._read_characters(vocabulary)
 
@@ -115,7 +115,7 @@ class TextWindows(Dataset):
 
         made = derived(self.path, ["characters", vocabulary], ".tokens", write)
         self._count = made.stat().st_size // dtype.itemsize
-        self._tokens = Reopened(_map, str(made), dtype, (self._count,), 0, "C")
+        self._tokens = Reopened(map_array, str(made), dtype, (self._count,), 0, "C")
 
     def _blocks(self) -> Iterator[str]:
         decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
@@ -157,14 +157,14 @@ class TextWindows(Dataset):
 
 
 class Lines(IterableDataset):
-    """The lines of text files, one after the other and without their ends; of any size, packed by gzip or not.
+    r"""The lines of text files, one after the other and without their ends; of any size, packed by gzip or not.
 
     Parameters
     ----------
     paths : path or sequence of path
         The files.
     encoding : str
-        How characters are encoded.
+        How characters are encoded; one in which a line ends with the byte 10.
     on_error : "raise" or "skip"
         What happens with a line that cannot be decoded: an error, which names the file and the line; or a warning, and the next line.
 
@@ -172,10 +172,12 @@ class Lines(IterableDataset):
     --------
     >>> import pathlib
     >>> from agnostic_ad import nn
-    >>> _ = pathlib.Path("lines.txt").write_text("one\\ntwo\\n")
+    >>> _ = pathlib.Path("lines.txt").write_text("one\ntwo\n")
     >>> list(nn.data.datasets.Lines("lines.txt"))
     ['one', 'two']
     """
+
+    blank = True  # whether empty lines are samples
 
     def __init__(
         self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], encoding: str = "utf-8", *, on_error: OnError = "raise"
@@ -192,6 +194,8 @@ class Lines(IterableDataset):
             try:
                 with open(path, "rb") as plain, _unpacked(plain) as file:
                     for index, line in enumerate(file):
+                        if not (self.blank or line.strip()):
+                            continue
                         try:
                             sample = self._parse(line)
                         except ValueError as error:
@@ -210,11 +214,10 @@ class Lines(IterableDataset):
 class JSONLines(Lines):
     """The objects of JSON-lines files, one line each; empty lines are passed over. The parameters are those of `Lines`."""
 
+    blank = False
+
     def _parse(self, line: bytes) -> Any:
         return json.loads(super()._parse(line))
-
-    def __iter__(self) -> Iterator[Any]:
-        return super().__iter__()
 
 
 def _unpacked(file: IO[bytes]) -> Any:

@@ -68,7 +68,9 @@ class Transform:
 
     def __init__(self, *, generator: Generator | np.random.Generator | None = None, layout: str | None = None) -> None:
         if not isinstance(generator, Generator | np.random.Generator | None):
-            raise TypeError(f"{self.name}: generator is a numpy.random.Generator or an agnostic_ad.Generator, not {type(generator).__name__}")
+            raise TypeError(
+                f"{self.name}: generator is a numpy.random.Generator or an agnostic_ad.Generator, not {type(generator).__name__}"
+            )
         self.generator, self.layout = generator, check_layout(layout)
 
     @property

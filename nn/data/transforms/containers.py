@@ -135,5 +135,3 @@ class Lambda(Transform):
     def forward(self, *inputs: Any) -> Any:
         """Apply the function."""
         return mapped(lambda leaf: self.lambd(leaf) if isinstance(leaf, self.types) else leaf, inputs if len(inputs) > 1 else inputs[0])
-
-

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import agnostic_ad as ad
 from agnostic_ad.config import dtype_name
 from agnostic_ad.nn.data.transforms import functional as TF
 from agnostic_ad.nn.data.transforms.base import Transform
 from agnostic_ad.nn.data.transforms.functional.conversion import normalizers
-from agnostic_ad.nn.data.transforms.functional.pixels import numbers, there, wide
+from agnostic_ad.nn.data.transforms.functional.pixels import numbers, on_host, there, wide
 from agnostic_ad.nn.data.transforms.layouts import on_images
 
 __all__ = ["LinearTransformation", "Normalize", "PILToTensor", "ToDtype", "ToImage", "ToPILImage", "ToTensor"]
@@ -142,11 +140,11 @@ class LinearTransformation(Transform):
     def __init__(self, transformation_matrix: Any, mean_vector: Any, **options: Any) -> None:
         super().__init__(**options)
         self._mean = numbers(self.name, "mean_vector", mean_vector)
-        matrix = numbers(self.name, "transformation_matrix", ad.Variable(transformation_matrix).detach().numpy().reshape(-1))
-        shape = tuple(np.shape(transformation_matrix)) if isinstance(transformation_matrix, list) else tuple(transformation_matrix.shape)
-        if shape != (len(self._mean),) * 2:
-            raise ValueError(f"LinearTransformation: a matrix (D, D) and a vector (D,) are wanted, not {shape} and ({len(self._mean)},)")
-        self._matrix = matrix.reshape(shape)
+        self._matrix = on_host(transformation_matrix)
+        if self._matrix.shape != (len(self._mean),) * 2:
+            raise ValueError(
+                f"LinearTransformation: a matrix (D, D) and a vector (D,) are wanted, not {self._matrix.shape} and ({len(self._mean)},)"
+            )
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Multiply."""

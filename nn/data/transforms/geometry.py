@@ -84,9 +84,7 @@ class Resize(_Resizing):
 class RandomResize(_Resizing):
     """Resize the shorter edge to a number drawn from ``min_size`` to ``max_size`` - 1."""
 
-    def __init__(
-        self, min_size: int, max_size: int, interpolation: Any = BILINEAR, antialias: bool | None = True, **options: Any
-    ) -> None:
+    def __init__(self, min_size: int, max_size: int, interpolation: Any = BILINEAR, antialias: bool | None = True, **options: Any) -> None:
         super().__init__(interpolation, antialias, **options)
         self.min_size, self.max_size = sizes(self.name, "min_size", min_size)[0], sizes(self.name, "max_size", max_size)[0]
         if self.min_size >= self.max_size:

@@ -38,7 +38,9 @@ class _Mix(Transform):
         labels = self._labels(sample, image)
         count, axes = int(image.shape[0]), {"CHW": 4, "HWC": 4, "HW": 3}[layout_of(image, self.name)]
         if len(image.shape) != axes:
-            raise ValueError(f"{self.name} takes a batch of images, (N, C, H, W) or (N, H, W, C), not an array of shape {tuple(image.shape)}")
+            raise ValueError(
+                f"{self.name} takes a batch of images, (N, C, H, W) or (N, H, W, C), not an array of shape {tuple(image.shape)}"
+            )
         if int(labels.shape[0]) != count:
             raise ValueError(f"{self.name}: there are {count} images and {int(labels.shape[0])} labels")
         params = self.make_params([image])

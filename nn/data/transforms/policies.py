@@ -125,9 +125,7 @@ class AutoAugment(_Policy):
         ``generator`` and ``layout``, as for `Transform`.
     """
 
-    def __init__(
-        self, policy: Any = AutoAugmentPolicy.IMAGENET, interpolation: Any = NEAREST, fill: Any = None, **options: Any
-    ) -> None:
+    def __init__(self, policy: Any = AutoAugmentPolicy.IMAGENET, interpolation: Any = NEAREST, fill: Any = None, **options: Any) -> None:
         super().__init__(interpolation, fill, **options)
         name = policy.value if isinstance(policy, AutoAugmentPolicy) else str(policy).lower()
         if name not in _POLICIES:
@@ -239,7 +237,10 @@ class AugMix(_Policy):
         **options: Any,
     ) -> None:
         super().__init__(interpolation, fill, **options)
-        self.severity, self.mixture_width = _integer(self.name, "severity", severity, 1, 10), _integer(self.name, "mixture_width", mixture_width, 1)
+        self.severity, self.mixture_width = (
+            _integer(self.name, "severity", severity, 1, 10),
+            _integer(self.name, "mixture_width", mixture_width, 1),
+        )
         self.chain_depth, self.all_ops = chain_depth, all_ops
         if not is_number(alpha) or alpha <= 0:
             raise ValueError(f"AugMix: alpha is a number above 0, not {alpha!r}")

@@ -145,9 +145,7 @@ class RandomAffine(Transform):
 class RandomPerspective(RandomTransform):
     """With probability ``p``, move each corner inwards by up to ``distortion_scale`` of half the image."""
 
-    def __init__(
-        self, distortion_scale: float = 0.5, p: float = 0.5, interpolation: Any = BILINEAR, fill: Any = 0, **options: Any
-    ) -> None:
+    def __init__(self, distortion_scale: float = 0.5, p: float = 0.5, interpolation: Any = BILINEAR, fill: Any = 0, **options: Any) -> None:
         super().__init__(p, **options)
         self.distortion_scale = fraction(self.name, "distortion_scale", distortion_scale)
         self.interpolation, self.fill = _mode(self.name, interpolation), fill

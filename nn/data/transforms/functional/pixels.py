@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 import agnostic_ad as ad
 from agnostic_ad.levels import Array, device_of
 from agnostic_ad.namespaces import backend_of
+from agnostic_ad.nn.data.transforms.layouts import is_array
 
 __all__ = ["bound", "channels", "check_channels", "filled", "flat", "floating", "narrow", "there", "wide"]
 
@@ -84,11 +84,16 @@ def filled(what: str, x: Any, fill: Any) -> np.ndarray[Any, Any]:
     return values.reshape(-1, 1, 1)
 
 
+def on_host(x: Any) -> np.ndarray[Any, Any]:
+    """Give an array of any library, or a list, as one of NumPy."""
+    if isinstance(x, Array):
+        x = x.detach().payload
+    return np.asarray(backend_of(x).to_numpy(x) if is_array(x) else x)
+
+
 def numbers(what: str, name: str, values: Any) -> np.ndarray[Any, Any]:
     """Give a number or a list of numbers as a NumPy vector."""
-    if isinstance(values, Array) or (not isinstance(values, Sequence | np.ndarray) and hasattr(values, "shape")):
-        values = ad.Variable(values).numpy() if not isinstance(values, Array) else values.detach().numpy()
-    found = np.asarray(values)
+    found = on_host(values)
     if found.ndim > 1 or found.size == 0 or found.dtype.kind not in "iuf":
         raise ValueError(f"{what}: {name} is a number, or one for each channel, not {values!r:.60}")
     return found.astype("float64").reshape(-1)
