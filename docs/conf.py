@@ -52,6 +52,8 @@ PUBLIC = [
     ("agnostic_ad.nn.optim.swa_utils", "Averages of models"),
     ("agnostic_ad.nn.data", "Data"),
     ("agnostic_ad.nn.data.datasets", "Data sets"),
+    ("agnostic_ad.nn.data.transforms", "Transforms"),
+    ("agnostic_ad.nn.data.transforms.functional", "Functions of transforms"),
     ("agnostic_ad.conformance", "Conformance"),
 ]
 

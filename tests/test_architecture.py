@@ -31,7 +31,7 @@ TOGETHER = {"reverse", "tape", "fast"}  # reverse mode, in three files; it stand
 ABOVE_INSIDE_FUNCTIONS = {"agnostic_ad.cli"}
 
 HEAVY = {
-    "autograd", "array_api_strict", "cupy", "cupyx", "dask", "einops", "jax", "jaxlib", "matplotlib", "mparray", "mpmath", "numba", "pandas", "rich",
+    "PIL", "autograd", "array_api_strict", "cupy", "cupyx", "dask", "einops", "jax", "jaxlib", "matplotlib", "mparray", "mpmath", "numba", "pandas", "pyarrow", "rich",
     "safetensors", "scipy", "sklearn", "torch",
 }  # fmt: skip
 HOMES = {f"agnostic_ad.backends.{name}": {name} for name in HEAVY}

@@ -18,7 +18,19 @@ import pytest
 
 from agnostic_ad import nn
 from agnostic_ad.nn.data import DamagedSample, DataLoader, DatasetError, StackDataset, datasets
-from agnostic_ad.nn.data.datasets import CSV, ImageFolder, JSONLines, Lines, NumpyFile, Parquet, TextWindows, mapped, read_idx, tables, text
+from agnostic_ad.nn.data.datasets import (
+    CSV,
+    ImageFolder,
+    JSONLines,
+    Lines,
+    NumpyFile,
+    Parquet,
+    TextWindows,
+    mapped,
+    read_idx,
+    records,
+    text,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -35,7 +47,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Small files are held in memory; with no size small enough they are mapped."""
     if request.param == "mapped":
-        for module in (tables, text):
+        for module in (records, text):
             monkeypatch.setattr(module, "SMALL", 0)
         monkeypatch.setattr(mapped, "_ROOM", 0)  # mapped anew at each access
     return str(request.param)
@@ -191,7 +203,7 @@ def test_images_in_folders(pets: Path) -> None:
     assert images.shape == (4, 4, 6, 3) and images.dtype == np.uint8 and targets.tolist() == [0, 0, 1, 1]
     assert images[0].max() == 0 and images[2].min() == images[2].max() == 40
     changed = ImageFolder(
-        pets, transform=lambda x: x.mean(), target_transform=str, is_valid_file=lambda path: "3" in path, allow_empty=True
+        pets, transform=lambda x: x.mean(), target_transform=str, is_valid_file=lambda path: "3" in Path(path).name, allow_empty=True
     )
     assert list(changed) == [(20.0, "1")]
     texts = datasets.DatasetFolder(pets, lambda path: Path(path).read_text(), (".TXT",), allow_empty=True)
@@ -276,7 +288,7 @@ def test_what_numpy_files_refuse(tmp_path: Path) -> None:
     np.save(path, np.asarray(1.0))
     with pytest.raises(DatasetError, match="holds one number, not rows"):
         NumpyFile(path)
-    with pytest.raises(DatasetError, match="there is no .*none.npy"):
+    with pytest.raises(DatasetError, match=r"there is no .*none.npy"):
         NumpyFile(tmp_path / "none.npy")
 
 
@@ -299,7 +311,12 @@ def test_memory_does_not_grow_with_what_has_been_read(tmp_path: Path) -> None:
         return most - before
 
     data = NumpyFile(path)
-    assert growth(data.take) < 110 << 20  # 64 MiB of the file, and batches
+    assert growth(data.take) < 130 << 20  # 64 MiB of the file, and batches
+    narrow = tmp_path / "narrow.npy"  # rows of 256 bytes, which bring much more of the file into the process
+    np.lib.format.open_memmap(narrow, mode="w+", dtype=np.uint8, shape=(rows << 12, 256)).flush()
+    small = NumpyFile(narrow)
+    scattered = np.random.default_rng(0).integers(0, rows << 12, (20, 128))
+    assert growth(lambda indices: small.take(scattered[indices[0] % 20])) < 130 << 20
     plain = np.load(path, mmap_mode="r")
     assert growth(lambda indices: np.take(plain, indices, axis=0)) > 280 << 20
 
@@ -342,11 +359,11 @@ def test_parquet(tmp_path: Path, place: str) -> None:
     assert features.dtype == np.float32 and labels.tolist() == (np.arange(50) % 4).tolist() and labels.dtype == np.int64
     np.testing.assert_array_equal(features[3], [1.5, 0, 6, 7])
     assert Parquet(path, ["x"], target="label", dtype="float64").take(np.zeros(0, int))[0].shape == (0, 1)
-    made = list((tmp_path / "cache").rglob("*.arrow"))
+    made = list((tmp_path / "cache").rglob("*.table"))
     assert len(made) == (3 if place == "mapped" else 0)
     for call, said in [
         (lambda: Parquet(path, ["y"]), "has no column 'y'; it has x, n"),
-        (lambda: Parquet(path, target="label"), "column 'name' holds string, which is no feature"),
+        (lambda: Parquet(path, target="label"), "column 'name' holds texts or lists, which is no feature"),
         (lambda: Parquet(path, target="y"), "has no column 'y'"),
         (lambda: Parquet(tmp_path / "none"), "there is no .*none"),
         (lambda: data.take(np.asarray([50])), "rows 50 to 50 of 50"),
@@ -462,7 +479,7 @@ def test_a_vocabulary_of_another_text(tmp_path: Path) -> None:
         with pytest.raises((DatasetError, ValueError), match=said):
             call()
     path.write_text("abZb")
-    with pytest.raises(DatasetError, match="t.txt: character 2, 'Z', is not in the vocabulary"):
+    with pytest.raises(DatasetError, match=r"t.txt: character 2, 'Z', is not in the vocabulary"):
         TextWindows(path, 2, vocabulary="ab")
     path.write_text("")
     assert len(TextWindows(path, 2)) == len(TextWindows(path, 2, "byte")) == 0
@@ -483,7 +500,7 @@ def test_lines(tmp_path: Path) -> None:
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"packed\n")[:-9])
     with pytest.raises(DatasetError, match=r"b.txt.gz is damaged: Compressed file ended"):
         list(Lines(tmp_path / "b.txt.gz"))
-    with pytest.raises(DatasetError, match="there is no .*none"):
+    with pytest.raises(DatasetError, match=r"there is no .*none"):
         list(Lines(tmp_path / "none"))
 
 

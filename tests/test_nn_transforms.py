@@ -209,7 +209,9 @@ def test_policies() -> None:
     for p in params(T.AugMix(mixture_width=2, chain_depth=2), np.stack([IMAGE] * 3), 5):
         np.testing.assert_allclose(p["own"][..., None].sum(-1) + p["parts"].sum(-1), np.ones((3, 1, 1, 1)))
         assert [len(chain) for chain in p["chains"]] == [2, 2]
-    assert as_bytes(T.AugMix(alpha=1.0, severity=1)(np.full((8, 8, 3), 7, "uint8"))) is not None
+    parts = {"own": np.full((1, 1, 1), 0.5), "parts": np.asarray([[[[0.25, 0.25]]]]), "chains": [[("Invert", 0.0)], [("Identity", 0.0)]]}
+    want = np.floor(0.5 * IMAGE + 0.25 * (255.0 - IMAGE) + 0.25 * IMAGE)
+    np.testing.assert_array_equal(T.AugMix().transform(IMAGE, parts), want)
 
 
 def test_a_policy_by_hand() -> None:
@@ -268,6 +270,12 @@ def test_linear_transformation() -> None:
     t = T.LinearTransformation(matrix, mean)
     np.testing.assert_allclose(t(x), want)
     np.testing.assert_allclose(t(np.moveaxis(x, 1, -1)), np.moveaxis(want, 1, -1))
+
+
+def test_what_is_printed() -> None:
+    assert repr(T.Compose([T.RandomApply([T.RandomInvert(0.2)]), T.ByteTokenizer()])) == (
+        "Compose(\n  RandomApply(\n    RandomInvert(p=0.2)\n  )\n  ByteTokenizer(bos=False, eos=False)\n)"
+    )
 
 
 # --- mixtures -----------------------------------------------------------------------------------------------------------------------------
@@ -392,6 +400,7 @@ def test_bytes(backend: support.Backend) -> None:
         (lambda: T.GaussianNoise(sigma=-1), ValueError, "sigma one of 0 or more"),
         (lambda: T.RandomErasing(value="noise"), ValueError, "value is a number, one for each channel, or 'random', not 'noise'"),
         (lambda: T.RandomErasing(1.0, value=(1, 2))(FLOAT), ValueError, "value has 2 numbers, and the images have 3 channels"),
+        (lambda: T.RandomErasing(1.0, value="random")(IMAGE), TypeError, "value='random' is normal noise, for floating point, not for uint8"),
         (lambda: T.JPEG(0), ValueError, "quality is a pair (min, max), 1 <= min <= max <= 100"),
         (lambda: T.Normalize([0.5], [0.0]), ValueError, "Normalize: std is above 0 for every channel, not [0.0]"),
         (lambda: T.Normalize([0.5], [0.5])(IMAGE), TypeError, "put ToDtype('float32', scale=True) before it"),
@@ -421,3 +430,17 @@ def test_refused(call: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error) as caught:
         call()
     assert text in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "symmetric"])
+def test_crops_of_padded_images(mode: str) -> None:
+    crop = T.RandomCrop((20, 9), padding=(1, 2, 3, 4), pad_if_needed=True, fill=(1, 2, 3), padding_mode=mode)
+    with pytest.raises(ValueError, match="larger than the image"):
+        T.RandomCrop((50, 9), padding=3)(IMAGE)
+    for p in [{"padding": (1, 2, 3, 4), "top": top, "left": left} for top in (0, 2) for left in (0, 5, 13)]:
+        want = TF.crop(TF.pad(IMAGE, p["padding"], (1, 2, 3), mode), p["top"], p["left"], 20, 9)
+        np.testing.assert_array_equal(crop.transform(IMAGE, p), want)
+    small = np.arange(6, dtype="uint8").reshape(2, 3)
+    assert {T.RandomCrop(4, pad_if_needed=True, generator=np.random.default_rng(s))(small).tobytes() for s in range(40)} == {
+        np.pad(small, ((2, 2), (1, 1)))[t : t + 4, x : x + 4].tobytes() for t in range(3) for x in range(2)
+    }

@@ -348,7 +348,7 @@ def random_split(
         if any(not 0 <= part <= 1 for part in sizes):
             raise ValueError(f"random_split: fractions lie between 0 and 1, not {sizes}")
         sizes = [math.floor(n * part) for part in sizes]
-        for i in range(n - sum(sizes)):
+        for i in range(n - int(sum(sizes))):
             sizes[i % len(sizes)] += 1
         if empty := [i for i, size in enumerate(sizes) if not size]:
             warnings.warn(f"random_split: part {empty[0]} of {list(lengths)} has no samples", stacklevel=2)

@@ -352,7 +352,7 @@ def _members(archive: Path) -> Iterator[tuple[str, str, Callable[[], IO[bytes]]]
         for entry in tape:
             kind = "link" if entry.issym() or entry.islnk() else "folder" if entry.isdir() else "file" if entry.isfile() else "device"
             yield entry.name, kind, lambda entry=entry: tape.extractfile(entry)  # type: ignore[misc]
-        while tape.fileobj.read(_BLOCK):  # type: ignore[union-attr]  # to the end, where the checksum of a packed archive stands
+        while tape.fileobj.read(_BLOCK):  # to the end, where the checksum of a packed archive stands
             pass
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import tempfile
 from collections.abc import Callable
@@ -21,7 +22,7 @@ T = TypeVar("T")
 SMALL = 1 << 26
 """Files that must be converted to be looked into are held in memory below this size, in bytes."""
 _ROOM = 1 << 26
-_AROUND = 1 << 16  # what Linux maps around a page that is asked for
+_AROUND = 1 << 21  # what Linux may bring into the process around one byte that is read: a huge page
 
 
 class Reopened(Generic[T]):
@@ -35,13 +36,24 @@ class Reopened(Generic[T]):
         self._file = make(*arguments)
         self._read = 0
 
-    def get(self, rows: int, size: int) -> T:
-        """Give the open file, to read some rows of a size in bytes from."""
-        self._read += rows * (size + _AROUND)
+    def get(self, size: int) -> T:
+        """Give the open file, to read about so many bytes from."""
+        self._read += size
         if self._read > _ROOM:
-            self._read = 0
+            self._read = size
             self._file = self._make(*self._arguments)
         return self._file
+
+    def read(self, indices: np.ndarray[Any, Any], size: int, fetch: Callable[[T, np.ndarray[Any, Any]], Any]) -> np.ndarray[Any, Any]:
+        """Give what ``fetch`` reads for these rows of a size in bytes, as one array; in parts, if they lie far apart."""
+        order = np.argsort(indices, kind="stable")
+        near = np.diff(indices[order] * size // _AROUND, prepend=-1) == 0  # in the same huge page as the row before
+        cost = np.cumsum(np.where(near, size, size + _AROUND))
+        if not len(cost) or cost[-1] <= _ROOM:
+            return np.asarray(fetch(self.get(int(cost[-1]) if len(cost) else 0), indices))
+        parts = np.split(order, np.flatnonzero(np.diff(cost // max(_ROOM, 1))) + 1)
+        rows = np.concatenate([fetch(self.get(_ROOM), indices[part]) for part in parts])
+        return rows[np.argsort(order, kind="stable")]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._make, *self._arguments)
@@ -51,20 +63,26 @@ def map_array(path: str, dtype: np.dtype[Any], shape: tuple[int, ...], offset: i
     """Map an array that lies in a file."""
     if not np.prod(shape):
         return np.zeros(shape, dtype)
-    return np.asarray(np.memmap(path, dtype, "r", offset, shape, order))
+    with open(path, "rb") as file:
+        view = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.ndarray(shape, dtype, view, offset, order=order)
 
 
 def derived(path: Path, options: Any, ending: str, write: Callable[[Path], None]) -> Path:
-    """Give the path of a file in the cache that is made from another one, and made again when that changes."""
+    """Give the path of a file or folder in the cache that is made from another one, and made again when that changes."""
     state = path.stat()
     key = json.dumps([str(path.resolve()), state.st_size, state.st_mtime_ns, options], sort_keys=True, default=str)
     made = cache_folder() / "converted" / f"{path.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}{ending}"
-    if not made.is_file():
+    if not made.exists():
         made.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=made.parent) as room:
             new = Path(room) / "new"
             write(new)
-            new.replace(made)
+            try:
+                new.replace(made)
+            except OSError:
+                if not made.exists():  # else another process was here first
+                    raise
     return made
 
 
@@ -120,9 +138,9 @@ class NumpyFile(Dataset):
         return int(self.shape[0])
 
     def __getitem__(self, index: Any) -> Any:
-        row = self._rows.get(1, self._size)[index]
+        row = self._rows.get(self._size + _AROUND)[index]
         return np.array(row, self.dtype) if isinstance(row, np.ndarray) else self.dtype.type(row)
 
     def take(self, indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Give the rows of these numbers as one batch."""
-        return self._rows.get(len(indices), self._size).take(indices, axis=0).astype(self.dtype, copy=False)
+        return self._rows.read(np.asarray(indices), self._size, lambda rows, some: rows.take(some, axis=0)).astype(self.dtype, copy=False)

@@ -3,174 +3,22 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agnostic_ad.nn.data.dataset import DamagedSample, Dataset, DatasetError
-from agnostic_ad.nn.data.datasets.folders import OnError, skips
-from agnostic_ad.nn.data.datasets.mapped import SMALL, Reopened, derived
+from agnostic_ad.nn.data.dataset import DamagedSample, DatasetError
+from agnostic_ad.nn.data.datasets.folders import OnError
+from agnostic_ad.nn.data.datasets.records import ROWS, Table, arrow
 
 __all__ = ["CSV", "Parquet"]
 
-_ROWS = 1 << 14
 
-
-def _arrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise DatasetError("tables are read with pyarrow: pip install 'agnostic_ad[data]'") from None
-    return pyarrow
-
-
-class _Batches:
-    """The parts of a table, in memory or in a mapped file."""
-
-    def __init__(self, batches: list[Any]) -> None:
-        self.batches = batches
-        self.ends = np.cumsum([len(batch) for batch in batches], dtype=np.int64)
-
-
-def _map_table(path: str) -> _Batches:
-    pyarrow = _arrow()
-    reader = pyarrow.ipc.open_file(pyarrow.memory_map(path))
-    return _Batches([reader.get_batch(i) for i in range(reader.num_record_batches)])
-
-
-class _Table(Dataset):
-    """What CSV and Parquet have in common; `_read` gives the parts of the table, which become an Arrow file if they are many."""
-
-    def __init__(
-        self, path: str | os.PathLike[str], columns: Sequence[str] | None, target: str | None, dtype: str, on_error: str, options: Any
-    ) -> None:
-        pyarrow = _arrow()
-        self.path, self.columns, self.target, self.dtype = Path(path), columns, target, np.dtype(dtype)
-        self.skip = skips(type(self).__name__, on_error)
-        if not self.path.is_file():
-            raise DatasetError(f"there is no {self.path}")
-        wanted = None if columns is None else [*columns, *([] if target is None or target in columns else [target])]
-        self._wanted, self._width = wanted, 0
-        if self.path.stat().st_size < SMALL // 4:  # packed text and Parquet take more in memory
-            self._small: _Batches | None = _Batches(list(self._read()))
-        else:
-            self._small = None
-            made = derived(self.path, [type(self).__name__, wanted, self.skip, options], ".arrow", self._write)
-            self._mapped = Reopened(_map_table, str(made))
-        batches = self._get(0).batches
-        if not batches:
-            raise DatasetError(f"{self.path} holds no rows")
-        self._length = int(self._get(0).ends[-1])
-        schema = batches[0].schema
-        self.names = [name for name in schema.names if name != target]
-        if target is not None and target not in schema.names:
-            raise DatasetError(f"{self.path} has no column {target!r}; it has {', '.join(schema.names)}")
-        self._nulls = {name: any(batch.column(i).null_count for batch in batches) for i, name in enumerate(schema.names)}
-        self._width = 32 * len(schema)  # bytes of a row, roughly
-        if target is not None:
-            for name in self.names:
-                kind = schema.field(name).type
-                if not (_numeric(pyarrow, kind) or pyarrow.types.is_fixed_size_list(kind)):
-                    raise DatasetError(
-                        f"{self.path}: column {name!r} holds {kind}, which is no feature: name the numeric ones in columns=, "
-                        "or leave out target= to get dicts"
-                    )
-
-    def _get(self, rows: int) -> _Batches:
-        return self._small if self._small is not None else self._mapped.get(rows, self._width)
-
-    def _read(self) -> Iterator[Any]:
-        raise NotImplementedError
-
-    def _write(self, new: Path) -> None:
-        pyarrow = _arrow()
-        writer = None
-        with pyarrow.OSFile(str(new), "wb") as file:
-            for batch in self._read():
-                if writer is None:
-                    writer = pyarrow.ipc.new_file(file, batch.schema)
-                writer.write_table(pyarrow.Table.from_batches([batch]), max_chunksize=_ROWS)
-            if writer is None:
-                raise DatasetError(f"{self.path} holds no rows")
-            writer.close()
-
-    def _left_out(self, damage: DamagedSample) -> None:
-        """Raise, or warn and go on."""
-        if not self.skip:
-            raise damage
-        warnings.warn(f"left out: {damage}", stacklevel=2)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Any:
-        n = len(self)
-        if not -n <= index < n:
-            raise IndexError(f"sample {index} of {n}")
-        batch = self.take(np.asarray([index % n]))
-        if isinstance(batch, dict):
-            return {name: column[0] for name, column in batch.items()}
-        return tuple(part[0] for part in batch)
-
-    def take(self, indices: np.ndarray[Any, Any]) -> Any:
-        """Give the rows of these numbers as one batch."""
-        pyarrow = _arrow()
-        indices = np.asarray(indices, np.int64)
-        if indices.size and not (indices.min() >= 0 and indices.max() < len(self)):
-            raise IndexError(f"{type(self).__name__}: rows {indices.min()} to {indices.max()} of {len(self)}")
-        table = self._get(len(indices))
-        owners = np.searchsorted(table.ends, indices, side="right")
-        order = np.argsort(owners, kind="stable")
-        used, begins = np.unique(owners[order], return_index=True)
-        parts = [
-            table.batches[owner].take(pyarrow.array(some - (table.ends[owner - 1] if owner else 0)))
-            for owner, some in zip(used, np.split(indices[order], begins[1:]))
-        ] or [table.batches[0].slice(0, 0)]
-        back = np.argsort(order)
-        rows = pyarrow.Table.from_batches(parts).combine_chunks().take(pyarrow.array(back))
-        columns = {name: self._numpy(pyarrow, name, rows.column(name).combine_chunks()) for name in rows.schema.names}
-        if self.target is None:
-            return columns
-        features = [np.asarray(columns[name], self.dtype) for name in self.names]
-        features = [column if column.ndim == 2 else column[:, None] for column in features]
-        return np.concatenate([np.zeros((len(indices), 0), self.dtype), *features], axis=1), columns[self.target]
-
-    def _numpy(self, pyarrow: Any, name: str, column: Any) -> Any:
-        """Give a column as a new NumPy array; texts, and what else NumPy has no dtype for, as a list."""
-        kinds = pyarrow.types
-        if isinstance(column, pyarrow.ChunkedArray):
-            column = column.chunk(0) if column.num_chunks else pyarrow.array([], column.type)
-        if kinds.is_fixed_size_list(column.type):
-            return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size).copy()
-        if kinds.is_boolean(column.type) or kinds.is_integer(column.type) or kinds.is_decimal(column.type):
-            # One dtype for all batches: what is missing anywhere makes the whole column floating-point, with NaN.
-            if self._nulls[name] or kinds.is_decimal(column.type):
-                column = column.cast(pyarrow.float64(), safe=False)
-            return np.array(column.to_numpy(zero_copy_only=False))
-        if kinds.is_floating(column.type) or kinds.is_temporal(column.type):
-            return np.array(column.to_numpy(zero_copy_only=False))
-        return column.to_pylist()
-
-
-def _plain(batch: Any) -> Any:
-    """Write out columns that are held as numbers of a dictionary: each batch has one of its own, and an Arrow file only one."""
-    pyarrow = _arrow()
-    columns = [column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column for column in batch.columns]
-    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
-
-
-def _numeric(pyarrow: Any, kind: Any) -> bool:
-    kinds = pyarrow.types
-    return any(test(kind) for test in (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_decimal))
-
-
-class Parquet(_Table):
+class Parquet(Table):
     """The rows of a Parquet file; a set may be larger than memory.
 
-    A file of less than 16 MiB is held in memory. A larger one is turned, once and a row group at a time, into an Arrow file in the user's
+    A file of less than 16 MiB is held in memory. A larger one is turned, once and a row group at a time, into records in the user's
     cache, which takes as much room as the values do, and is mapped: batches are then taken out of it row by row, and memory in use does
     not grow with what has been read.
 
@@ -216,7 +64,7 @@ class Parquet(_Table):
         super().__init__(path, columns, target, dtype, on_error, None)
 
     def _read(self) -> Iterator[Any]:
-        pyarrow = _arrow()
+        pyarrow = arrow()
         from pyarrow import parquet
 
         try:
@@ -234,14 +82,14 @@ class Parquet(_Table):
                     if self.skip:  # whole or not at all
                         batches = file.read_row_group(group, columns=self._wanted).to_batches()
                     else:
-                        batches = file.iter_batches(_ROWS, row_groups=[group], columns=self._wanted)
+                        batches = file.iter_batches(ROWS, row_groups=[group], columns=self._wanted)
                     yield from map(_plain, batches)
                 except (pyarrow.ArrowException, OSError) as error:
                     self._left_out(DamagedSample(row, f"{self.path}, row group {group}", error, self.skip))
                 row += size
 
 
-class CSV(_Table):
+class CSV(Table):
     r"""The rows of a CSV file; a set may be larger than memory.
 
     Memory and the cache are used as `Parquet` does. The dtypes of columns are those that fit the first rows, or ``types``.
@@ -297,7 +145,7 @@ class CSV(_Table):
         super().__init__(path, columns, target, dtype, on_error, [delimiter, self.types])
 
     def _reader(self, types: Any, invalid: Callable[[Any], str]) -> Any:
-        pyarrow = _arrow()
+        pyarrow = arrow()
         from pyarrow import csv
 
         try:
@@ -312,7 +160,7 @@ class CSV(_Table):
 
     def _read(self) -> Iterator[Any]:
         """Read the columns in the dtypes of the first block; where that fails, the block's rows one by one."""
-        pyarrow = _arrow()
+        pyarrow = arrow()
         given = {name: pyarrow.type_for_alias(alias) for name, alias in self.types.items()}
 
         def kind(field: Any) -> Any:  # a column that is empty in the first rows may hold anything
@@ -361,7 +209,7 @@ class CSV(_Table):
 
     def _converted(self, column: Any, kind: Any) -> Any:
         """Give a column of texts in a dtype, or as texts again if a cell does not fit."""
-        pyarrow = _arrow()
+        pyarrow = arrow()
         from pyarrow import compute, csv
 
         if kind == pyarrow.string():
@@ -378,10 +226,17 @@ def _failing(column: Any, kind: Any, start: int = 0) -> Iterator[int]:
     """Find the cells that do not fit a dtype, by halves."""
     try:
         column.cast(kind)
-    except _arrow().ArrowInvalid:
+    except arrow().ArrowInvalid:
         if len(column) == 1:
             yield start
             return
         half = len(column) // 2
         yield from _failing(column.slice(0, half), kind, start)
         yield from _failing(column.slice(half), kind, start + half)
+
+
+def _plain(batch: Any) -> Any:
+    """Write out columns that are held as numbers of a dictionary: each batch has one of its own, and an Arrow file only one."""
+    pyarrow = arrow()
+    columns = [column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column for column in batch.columns]
+    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)

@@ -78,7 +78,7 @@ class TextWindows(Dataset):
         self.vocabulary: str | None = None
         self._tokens: Any
         if level == "byte":
-            self.vocab_size, self._count = 256, self.path.stat().st_size
+            self.vocab_size, self._count, self._width = 256, self.path.stat().st_size, 1
             self._tokens = Reopened(map_array, str(self.path), np.dtype(np.uint8), (self._count,), 0, "C")
         else:
             self._read_characters(vocabulary)
@@ -90,6 +90,7 @@ class TextWindows(Dataset):
         codes = np.array([ord(character) for character in vocabulary], np.uint32)
         order = np.argsort(codes, kind="stable")
         dtype = np.min_scalar_type(max(len(vocabulary) - 1, 0))
+        self._width = dtype.itemsize
 
         def numbers() -> Iterator[np.ndarray[Any, Any]]:
             seen = 0
@@ -144,8 +145,13 @@ class TextWindows(Dataset):
     def take(self, indices: np.ndarray[Any, Any]) -> tuple[Any, Any]:
         """Give the samples of these numbers as one batch."""
         size = self.length + 1
-        tokens = self._tokens if isinstance(self._tokens, np.ndarray) else self._tokens.get(len(indices), 4 * size)
-        pieces = tokens[np.asarray(indices)[:, None] * self.stride + np.arange(size)].astype(np.int64)
+
+        def fetch(tokens: np.ndarray[Any, Any], some: np.ndarray[Any, Any]) -> Any:
+            return tokens[some[:, None] * self.stride + np.arange(size)]
+
+        indices, tokens = np.asarray(indices), self._tokens
+        found = fetch(tokens, indices) if isinstance(tokens, np.ndarray) else tokens.read(indices, self.stride * self._width, fetch)
+        pieces = found.astype(np.int64)
         return np.ascontiguousarray(pieces[:, :-1]), np.ascontiguousarray(pieces[:, 1:])
 
     def decode(self, tokens: Any) -> str:

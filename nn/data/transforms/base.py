@@ -87,6 +87,8 @@ class Transform:
         """Apply it to a sample: one thing, or several."""
         if not inputs:
             raise TypeError(f"{self.name} takes a sample; got nothing")
+        if self.generator is None and self.layout is None:
+            return self.forward(*inputs)
         with drawing_from(self.generator), layout(self.layout):
             return self.forward(*inputs)
 

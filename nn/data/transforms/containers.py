@@ -35,7 +35,7 @@ class _Container(Transform):
 
     def extra_repr(self) -> str:
         """Give the parts, a line each."""
-        return "\n" + "".join(f"  {part!r}\n".replace("\n ", "\n   ") for part in self.transforms)
+        return "".join("\n  " + repr(part).replace("\n", "\n  ") for part in self.transforms) + "\n"
 
 
 class Compose(_Container):

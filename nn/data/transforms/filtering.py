@@ -10,6 +10,7 @@ from agnostic_ad.nn.data.transforms import functional as TF
 from agnostic_ad.nn.data.transforms.arguments import is_number, span
 from agnostic_ad.nn.data.transforms.base import RandomTransform, Transform
 from agnostic_ad.nn.data.transforms.functional.filtering import check_kernel
+from agnostic_ad.nn.data.transforms.functional.pixels import floating
 from agnostic_ad.nn.data.transforms.layouts import layout_of
 
 __all__ = ["JPEG", "GaussianBlur", "GaussianNoise", "RandomErasing"]
@@ -119,11 +120,16 @@ class RandomErasing(RandomTransform):
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the rectangle; after ten that do not fit, none."""
         c, height, width = self.dimensions(flat_inputs)
+        if self.value == "random" and not floating(flat_inputs[0]):
+            raise TypeError(
+                f"RandomErasing: value='random' is normal noise, for floating point, not for {flat_inputs[0].dtype}: put ToDtype('float32', scale=True) "
+                "before it"
+            )
         if isinstance(self.value, Sequence) and self.value != "random" and len(self.value) not in (1, c):
             raise ValueError(f"RandomErasing: value has {len(self.value)} numbers, and the images have {c} channels")
         for _ in range(10):
             area = height * width * self.rng.uniform(*self.scale)
-            ratio = math.exp(self.rng.uniform(*map(math.log, self.ratio)))
+            ratio = math.exp(self.rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
             h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if h < height and w < width:
                 v: Any = self.value

@@ -240,8 +240,12 @@ class RandomCrop(_Cropping):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Pad and crop."""
-        padded = TF.pad(inpt, params["padding"], self.fill, self.padding_mode) if any(params["padding"]) else inpt
-        return TF.crop(padded, params["top"], params["left"], *self.size)
+        if not any(params["padding"]) or self.padding_mode != "constant":
+            padded = TF.pad(inpt, params["padding"], self.fill, self.padding_mode) if any(params["padding"]) else inpt
+            return TF.crop(padded, params["top"], params["left"], *self.size)
+        _, h, w = self.dimensions([inpt])  # at once, without the pixels that the crop would take away again
+        left, top = params["padding"][0] - params["left"], params["padding"][1] - params["top"]
+        return TF.pad(inpt, (left, top, self.size[1] - w - left, self.size[0] - h - top), self.fill)
 
 
 class RandomResizedCrop(_Resizing):

@@ -133,8 +133,9 @@ class RandomAffine(Transform):
         way = [round(self.rng.uniform(-most, most)) for most in (far[0] * w, far[1] * h)]
         if self.scale is not None:
             scale = float(self.rng.uniform(*self.scale))
-        for i in range(0, len(self.shear or ()), 2):
-            shear[i // 2] = float(self.rng.uniform(*(self.shear or ())[i : i + 2]))
+        bounds = self.shear or ()
+        for i, (low, high) in enumerate(zip(bounds[::2], bounds[1::2], strict=True)):
+            shear[i] = float(self.rng.uniform(low, high))
         return {"angle": angle, "translate": way, "scale": scale, "shear": shear}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:

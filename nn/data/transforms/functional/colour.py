@@ -102,7 +102,7 @@ def adjust_hue(image: Any, hue_factor: float) -> Any:
     if channels(image) == 1:
         return image
     xp = ad.namespace(image)
-    x = image if floating(image) else to_dtype(image, "float32", scale=True)
+    x = wide(image) / bound(image)
     r, g, b = (x[..., i, :, :] for i in range(3))
     high, low = xp.max(x, axis=-3), xp.min(x, axis=-3)
     one, grey = xp.ones_like(high), high == low
@@ -122,8 +122,7 @@ def adjust_gamma(image: Any, gamma: float, gain: float = 1.0) -> Any:
     """Raise to the power ``gamma``, between black and white, and multiply by ``gain``."""
     power = _factor("adjust_gamma", "gamma", gamma)
     xp = ad.namespace(image)
-    x = image if floating(image) else to_dtype(image, "float32", scale=True)
-    y = xp.pow(x, power)
+    y = xp.pow(wide(image) / bound(image), power)
     return to_dtype(y if gain == 1.0 else xp.clip(y * gain, 0.0, 1.0), image.dtype, scale=True)
 
 

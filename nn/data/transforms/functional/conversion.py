@@ -11,7 +11,7 @@ import agnostic_ad as ad
 from agnostic_ad.config import dtype_name
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import backend_of
-from agnostic_ad.nn.data.transforms.functional.pixels import bound, channels, floating, numbers, there
+from agnostic_ad.nn.data.transforms.functional.pixels import bound, channels, floating, numbers, on_host, there
 from agnostic_ad.nn.data.transforms.layouts import dimensions, is_array, layout_of, on_images
 
 __all__ = [
@@ -83,7 +83,7 @@ def to_dtype(image: Any, dtype: Any = "float32", scale: bool = False) -> Any:
         if into_floating:
             return xp.astype(image, new)
         if xp.iinfo(new).bits > (16 if dtype_name(image.dtype) == "float32" else 32):
-            raise ValueError(f"to_dtype: {image.dtype} does not hold all values of {new}; convert to float64, or to fewer bits")
+            raise ValueError(f"to_dtype: {image.dtype} does not hold all values of {new}; scale to fewer bits")
         return xp.astype(image * (xp.iinfo(new).max + 1.0 - 1e-3), new)
     if into_floating:
         return xp.astype(image, new) / bound(image)
@@ -151,8 +151,7 @@ def to_pil_image(image: Any, mode: str | None = None) -> Any:
     x = to_image(image)
     if len(x.shape) != 3 or channels(x) > 4:
         raise ValueError(f"to_pil_image takes one image of 1 to 4 channels, not an array of shape {tuple(image.shape)}")
-    x = x.detach().payload if isinstance(x, Array) else x
-    host = backend_of(x).to_numpy(x)
+    host = on_host(x)
     if host.dtype.kind == "f" and mode != "F":
         host = to_dtype(np.clip(host, 0.0, 1.0), "uint8", scale=True)
     host = np.ascontiguousarray(host[0] if host.shape[0] == 1 else np.moveaxis(host, 0, -1))

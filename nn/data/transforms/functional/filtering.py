@@ -9,13 +9,23 @@ from typing import Any
 import numpy as np
 
 import agnostic_ad as ad
-from agnostic_ad.levels import Array
-from agnostic_ad.namespaces import backend_of
 from agnostic_ad.nn import functional as F
 from agnostic_ad.nn.data.seeding import current_generator
 from agnostic_ad.nn.data.transforms.arguments import is_number
 from agnostic_ad.nn.data.transforms.functional.geometry import pad
-from agnostic_ad.nn.data.transforms.functional.pixels import bound, check_channels, clipped, flat, floating, narrow, there, wide
+from agnostic_ad.nn.data.transforms.functional.pixels import (
+    bound,
+    check_channels,
+    check_held,
+    clipped,
+    flat,
+    floating,
+    narrow,
+    on_host,
+    raw,
+    there,
+    wide,
+)
 from agnostic_ad.nn.data.transforms.layouts import on_images
 
 __all__ = ["erase", "gaussian_blur", "gaussian_noise", "jpeg"]
@@ -87,6 +97,7 @@ def erase(image: Any, i: int, j: int, h: int, w: int, v: Any, inplace: bool = Fa
     inside, values = np.zeros((height, width), dtype=bool), np.zeros((c, height, width))
     inside[i : i + h, j : j + w] = True
     values[:, i : i + h, j : j + w] = v
+    check_held("erase", image, values, "v")
     return ad.namespace(image).where(there(image, inside), there(image, values, image.dtype), image)
 
 
@@ -100,12 +111,11 @@ def jpeg(image: Any, quality: int) -> Any:
     check_channels("jpeg", image)
     if floating(image) or bound(image) != 255:
         raise TypeError(f"jpeg takes uint8, not {image.dtype}: put ToDtype('uint8', scale=True) before it")
-    raw = image.detach().payload if isinstance(image, Array) else image
-    pixels, lead = flat(raw)
-    host = np.moveaxis(backend_of(pixels).to_numpy(pixels), 1, -1)
+    pixels, lead = flat(raw(image))
+    host = np.moveaxis(on_host(pixels), 1, -1)
     out = np.empty_like(host)
     for k, one in enumerate(host):
         file = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(one[..., 0] if one.shape[-1] == 1 else one)).save(file, "JPEG", quality=int(quality))
         out[k] = np.asarray(Image.open(file)).reshape(one.shape)
-    return there(raw, np.moveaxis(out, -1, 1).reshape(*lead, *image.shape[-3:]))
+    return there(pixels, np.moveaxis(out, -1, 1).reshape(*lead, *image.shape[-3:]))

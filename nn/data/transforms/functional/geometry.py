@@ -10,7 +10,7 @@ import numpy as np
 import agnostic_ad as ad
 from agnostic_ad.nn import functional as F
 from agnostic_ad.nn.data.transforms.arguments import RESIZING, InterpolationMode, interpolation, sides, sizes
-from agnostic_ad.nn.data.transforms.functional.pixels import filled, flat, narrow, there, wide
+from agnostic_ad.nn.data.transforms.functional.pixels import filled, flat, floating, narrow, there, wide
 from agnostic_ad.nn.data.transforms.layouts import on_images
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "vflip",
 ]
 
-PADDING_MODES = {"constant": None, "edge": "edge", "reflect": "reflect", "symmetric": "symmetric"}
+PADDING_MODES = ("constant", "edge", "reflect", "symmetric")
 
 
 @on_images
@@ -144,20 +144,19 @@ def pad(image: Any, padding: Any, fill: Any = None, padding_mode: str = "constan
     h, w = map(int, image.shape[-2:])
     if h + top + bottom < 1 or w + left + right < 1:
         raise ValueError(f"pad: {padding!r} takes away all of an image of {h} x {w} pixels")
+    if padding_mode == "constant":
+        number = float if floating(image) else int
+        parts = [(image, value) for value in filled("pad", image, fill).reshape(-1).tolist()]
+        if len(parts) > 1:
+            parts = [(image[..., c : c + 1, :, :], value) for c, (_, value) in enumerate(parts)]
+        padded = [F.pad(part, (left, right, top, bottom), value=number(value)) for part, value in parts]
+        return padded[0] if len(padded) == 1 else ad.namespace(image).concat(padded, axis=-3)
     rows, columns = (_places(n, a, b, padding_mode) for n, a, b in ((h, top, bottom), (w, left, right)))
-    outside = [(index < 0) | (index >= n) for index, n in ((rows, h), (columns, w))]
-    values = filled("pad", image, fill)
-    y = _taken(_taken(image, -2, np.clip(rows, 0, h - 1)), -1, np.clip(columns, 0, w - 1))
-    if not any(side.any() for side in outside):
-        return y
-    xp = ad.namespace(y)
-    return xp.where(there(y, outside[0][:, None] | outside[1]), there(y, values, y.dtype), y)
+    return _taken(_taken(image, -2, rows), -1, columns)
 
 
 def _places(n: int, before: int, after: int, mode: str) -> np.ndarray[Any, Any]:
-    """Give which elements of ``n`` stand along an axis afterwards; those outside, for "constant", are numbers below 0 or from ``n`` on."""
-    if mode == "constant":
-        return np.arange(-before, n + after)
+    """Give which elements of ``n`` stand along an axis afterwards."""
     index = np.pad(np.arange(n), (max(before, 0), max(after, 0)), mode)  # type: ignore[call-overload]
     return np.asarray(index[max(-before, 0) : len(index) - max(-after, 0)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,9 @@ def narrow(y: Any, like: Any, rounded: bool = False) -> Any:
     if floating(like):
         return y
     xp = ad.namespace(y)
-    y = xp.clip(xp.round(y) if rounded else y, 0, float(bound(like)))
+    white = float(bound(like))
+    white = white if int(white) <= bound(like) else math.nextafter(white, 0.0)  # 2^63 - 1 is no float64
+    y = xp.clip(xp.round(y) if rounded else y, 0.0, white)
     return xp.astype(y, like.dtype)
 
 
@@ -78,16 +81,25 @@ def filled(what: str, x: Any, fill: Any) -> np.ndarray[Any, Any]:
     values = np.asarray(0.0 if fill is None else fill, dtype="float64")
     if values.ndim > 1 or values.size not in (1, channels(x)):
         raise ValueError(f"{what}: fill is a number, or one for each of the {channels(x)} channels, not {fill!r}")
+    check_held(what, x, values, f"fill={fill!r}")
+    return values.reshape(-1, 1, 1)
+
+
+def check_held(what: str, x: Any, values: np.ndarray[Any, Any], name: str) -> None:
+    """Refuse numbers that are not within the range of an integer dtype."""
     limits = None if floating(x) else ad.namespace(x).iinfo(x.dtype)
     if limits is not None and not ((values >= limits.min) & (values <= limits.max)).all():
-        raise ValueError(f"{what}: fill={fill!r} is no number that the image's dtype {x.dtype} holds")
-    return values.reshape(-1, 1, 1)
+        raise ValueError(f"{what}: {name} is not within what the image's dtype {x.dtype} holds, {limits.min} to {limits.max}")
+
+
+def raw(x: Any) -> Any:
+    """Give a Variable's array."""
+    return x.detach().payload if isinstance(x, ad.Variable) else x
 
 
 def on_host(x: Any) -> np.ndarray[Any, Any]:
     """Give an array of any library, or a list, as one of NumPy."""
-    if isinstance(x, Array):
-        x = x.detach().payload
+    x = raw(x)
     return np.asarray(backend_of(x).to_numpy(x) if is_array(x) else x)
 
 

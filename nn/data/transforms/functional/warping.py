@@ -25,8 +25,9 @@ def _centres(height: float, width: float) -> tuple[Any, Any]:
     return x, y
 
 
-def _looked_up(image: Any, x: Any, y: Any, mode: str, fill: Any, what: str) -> Any:
-    """Give the image at the places ``x``, ``y``, of the new shape (H', W'); beyond its edge lies the fill."""
+def _looked_up(image: Any, places: Sequence[Any], mode: str, fill: Any, what: str) -> Any:
+    """Give the image at ``places``, x and y of the new shape (H', W'); beyond its edge lies the fill."""
+    x, y = places
     values = filled(what, image, fill)
     h, w = map(int, image.shape[-2:])
     pixels, lead = flat(image)
@@ -67,7 +68,7 @@ def _moved(image: Any, matrix: Any, mode: str, fill: Any, what: str, corner: tup
     back = np.linalg.inv(matrix)
     x, y = _centres(*(size or image.shape[-2:]))
     x, y = x + corner[0], y + corner[1]
-    return _looked_up(image, *(back[i, 0] * x + back[i, 1] * y + back[i, 2] for i in (0, 1)), mode, fill, what)
+    return _looked_up(image, [back[i, 0] * x + back[i, 1] * y + back[i, 2] for i in (0, 1)], mode, fill, what)
 
 
 def _center(image: Any, center: Sequence[float] | None) -> tuple[float, float]:
@@ -180,7 +181,7 @@ def perspective(
     below = g * x + h * y + 1
     below = np.where(below == 0, np.nan, below)
     at = [np.nan_to_num(top / below, nan=-1e6, posinf=-1e6, neginf=-1e6) for top in (a * x + b * y + c, d * x + e * y + f)]
-    return _looked_up(image, *at, _mode("perspective", interpolation), fill, "perspective")
+    return _looked_up(image, at, _mode("perspective", interpolation), fill, "perspective")
 
 
 @on_images
@@ -192,7 +193,7 @@ def elastic(image: Any, displacement: Any, interpolation: Any = InterpolationMod
         raise ValueError(f"elastic: displacement has the shape (1, {h}, {w}, 2), not {moves.shape}")
     x, y = _centres(h, w)
     at = x + moves[0, ..., 0] * w / 2, y + moves[0, ..., 1] * h / 2
-    return _looked_up(image, *at, _mode("elastic", interpolation), fill, "elastic")
+    return _looked_up(image, at, _mode("elastic", interpolation), fill, "elastic")
 
 
 def _mode(what: str, mode: Any) -> str:
