@@ -188,7 +188,7 @@ def candidates(name: str, smoke: bool = False) -> dict[str, Candidate]:
 
 
 def timed(name: str, rounds: int, smoke: bool) -> dict[str, list[float]]:
-    """Time one workload; in a process of its own, so that none profits from another's memory."""
+    """Time one workload."""
     return interleave(candidates(name, smoke), rounds, stretch=0.0 if smoke else 0.1)
 
 
@@ -221,7 +221,10 @@ def run(rounds: int | None = None, smoke: bool = False) -> list[Row]:
     """Measure."""
     rows = []
     for name in _sizes(smoke):
-        times = in_process("nn.timed", name=name, rounds=rounds or (1 if smoke else 11), smoke=smoke)
+        if smoke:
+            times = timed(name, rounds or 1, smoke)
+        else:  # in a process of its own, so that none profits from another's memory
+            times = in_process("nn.timed", name=name, rounds=rounds or 11, smoke=smoke)
         rows.append(compare(name, times, "ours", "torch", unit="ms", scale=1e3, bar=BARS[name]))
     if not smoke:
         mine = in_process("nn.memory", side="ours")
