@@ -73,9 +73,11 @@ def exported(name: str) -> list[str]:
 
 
 def write_reference(folder: Path) -> None:
-    parts = ["API reference\n=============\n"]
+    parts, told = ["API reference\n=============\n"], set[int]()
     for name, title in PUBLIC:
-        names = exported(name)
+        values = {each: id(getattr(sys.modules[name], each)) for each in exported(name)}
+        names = [each for each, value in values.items() if value not in told]  # each in the first module that exports it
+        told |= set(values.values())
         if not names and name not in sys.modules:
             continue
         parts.append(f"{title}\n{'-' * len(title)}\n\n.. automodule:: {name}\n   :no-members:\n")
