@@ -39,7 +39,7 @@ def both(name: str, ours_do: Any, theirs_do: Any, backend: support.Backend | Non
     return ours, theirs, np.random.default_rng(0).normal(size=shape)
 
 
-def agree(ours: Any, theirs: Any, x: Any, backend: support.Backend | None = None, steps: int = 2) -> None:
+def assert_agree(ours: Any, theirs: Any, x: Any, backend: support.Backend | None = None, steps: int = 2) -> None:
     """Compare outputs and the gradients of all parameters, in training and then in evaluation."""
     backend = backend or support.Backend("numpy")
     for step in range(steps):
@@ -68,7 +68,7 @@ WEIGHT_NORMS = [{}, {"dim": None}, {"dim": 1}, {"dim": 0}]
 @pytest.mark.parametrize("name", ["Linear", "Conv1d"])
 def test_weight_norm(name: str, options: Any) -> None:
     ours, theirs, x = both(name, lambda m: parametrizations.weight_norm(m, **options), lambda m: T.weight_norm(m, **options))
-    agree(ours, theirs, x)
+    assert_agree(ours, theirs, x)
     fresh = parametrizations.weight_norm(getattr(nn, LAYERS[name][0])(*LAYERS[name][1], dtype="float64"), **options)
     before = nn.Linear(4, 3, dtype="float64")
     weight = before.weight.data.copy()
@@ -87,11 +87,11 @@ SPECTRAL_NORMS = [{}, {"n_power_iterations": 3, "eps": 1e-6}, {"dim": 1}]
 @pytest.mark.parametrize("options", SPECTRAL_NORMS)
 @pytest.mark.parametrize("name", LAYERS)
 def test_spectral_norm(name: str, options: Any) -> None:
-    agree(*both(name, lambda m: parametrizations.spectral_norm(m, **options), lambda m: T.spectral_norm(m, **options)), steps=4)
+    assert_agree(*both(name, lambda m: parametrizations.spectral_norm(m, **options), lambda m: T.spectral_norm(m, **options)), steps=4)
     bias = both(
         name, lambda m: parametrizations.spectral_norm(m, "bias", dim=0), lambda m: T.spectral_norm(m, "bias", dim=0)
     )  # one axis: its length
-    agree(*bias)
+    assert_agree(*bias)
 
 
 ORTHOGONALS = [{"orthogonal_map": m, "use_trivialization": t} for m in (None, "matrix_exp", "cayley", "householder") for t in (True, False)]
@@ -101,7 +101,7 @@ ORTHOGONALS = [{"orthogonal_map": m, "use_trivialization": t} for m in (None, "m
 @pytest.mark.parametrize("name", ["Linear", "wide", "square", "Conv1d"])
 def test_orthogonal(name: str, options: Any) -> None:
     ours, theirs, x = both(name, lambda m: parametrizations.orthogonal(m, **options), lambda m: T.orthogonal(m, **options))
-    agree(ours, theirs, x)
+    assert_agree(ours, theirs, x)
     rng = np.random.default_rng(1)
     for model in (ours, theirs):  # away from where the map starts
         rng = np.random.default_rng(1)
@@ -110,7 +110,7 @@ def test_orthogonal(name: str, options: Any) -> None:
             p.data = p.data + (small if model is ours else torch.tensor(small))
     if "householder" in str(options) or options["orthogonal_map"] is None:
         return  # whose diagonal is of signs: no longer
-    agree(ours, theirs, x)
+    assert_agree(ours, theirs, x)
     w = ours.weight.data
     w = np.swapaxes(w, -1, -2) if w.shape[-2] < w.shape[-1] else w
     assert_close(np.swapaxes(w, -1, -2) @ w, np.broadcast_to(np.eye(w.shape[-1]), (*w.shape[:-2], *(w.shape[-1],) * 2)), atol=1e-12)
@@ -180,10 +180,10 @@ def test_assigning_to_an_orthogonal_weight(rng: np.random.Generator) -> None:
 # --- on every library ---------------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("backend", support.params())
 def test_every_library(backend: support.Backend) -> None:
-    agree(*both("Linear", parametrizations.weight_norm, T.weight_norm, backend), backend)
-    agree(*both("Linear", parametrizations.spectral_norm, T.spectral_norm, backend), backend)
-    agree(*both("Linear", parametrizations.orthogonal, T.orthogonal, backend), backend)
-    agree(*both("square", parametrizations.orthogonal, T.orthogonal, backend), backend)
+    assert_agree(*both("Linear", parametrizations.weight_norm, T.weight_norm, backend), backend)
+    assert_agree(*both("Linear", parametrizations.spectral_norm, T.spectral_norm, backend), backend)
+    assert_agree(*both("Linear", parametrizations.orthogonal, T.orthogonal, backend), backend)
+    assert_agree(*both("square", parametrizations.orthogonal, T.orthogonal, backend), backend)
 
 
 def test_float32_stays() -> None:
@@ -342,12 +342,12 @@ def test_what_is_refused() -> None:
 @pytest.mark.parametrize("options", WEIGHT_NORMS)
 def test_older_weight_norm(options: Any) -> None:
     ours, theirs, x = both("Conv1d", lambda m: nn.utils.weight_norm(m, **options), lambda m: OLDER.weight_norm(m, **options))
-    agree(ours, theirs, x)
+    assert_agree(ours, theirs, x)
     with pytest.raises(RuntimeError, match="'weight' of Conv1d has weight_norm already"):
         nn.utils.weight_norm(ours, "weight")
     nn.utils.remove_weight_norm(ours)
     OLDER.remove_weight_norm(theirs)
-    agree(ours, theirs, x)
+    assert_agree(ours, theirs, x)
     with pytest.raises(ValueError, match="'weight' of Conv1d has no weight_norm"):
         nn.utils.remove_weight_norm(ours)
 
@@ -356,7 +356,7 @@ def test_older_weight_norm(options: Any) -> None:
 @pytest.mark.parametrize("name", LAYERS)
 def test_older_spectral_norm(name: str, options: Any) -> None:
     ours, theirs, x = both(name, lambda m: nn.utils.spectral_norm(m, **options), lambda m: OLDER.spectral_norm(m, **options))
-    agree(ours, theirs, x, steps=4)
+    assert_agree(ours, theirs, x, steps=4)
     back = torch.nn.utils.spectral_norm(getattr(torch.nn, LAYERS[name][0])(*LAYERS[name][1]).double(), **options)
     state = ours.state_dict()
     back.load_state_dict(type(state)((k, torch.tensor(v)) for k, v in state.items()))
@@ -364,7 +364,7 @@ def test_older_spectral_norm(name: str, options: Any) -> None:
         nn.utils.spectral_norm(ours)
     nn.utils.remove_spectral_norm(ours)
     OLDER.remove_spectral_norm(theirs)
-    agree(ours, theirs, x)
+    assert_agree(ours, theirs, x)
 
 
 def test_what_the_older_forms_refuse() -> None:

@@ -198,7 +198,7 @@ def whole(x: Any, change: Callable[[Any], Any]) -> Any:
     return x
 
 
-def compare(name: str, backend: support.Backend) -> None:
+def assert_same(name: str, backend: support.Backend) -> None:
     value, f = CASES[name]
     t = torch.tensor(value)
     t.requires_grad_(t.is_floating_point())
@@ -220,14 +220,14 @@ def compare(name: str, backend: support.Backend) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_methods(name: str) -> None:
-    compare(name, support.Backend("numpy"))
+    assert_same(name, support.Backend("numpy"))
 
 
 @pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_methods_on_every_library(name: str, backend: support.Backend) -> None:
     if backend.name == "dask" and name.partition(" ")[0] in LAZY:
         pytest.skip("dask knows no shape that depends on values")
-    compare(name, backend)
+    assert_same(name, backend)
 
 
 HOMES = {"agnostic_ad.ops.tensor_methods", "agnostic_ad.ops.picking_methods"}
