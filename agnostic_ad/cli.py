@@ -143,7 +143,7 @@ def _train(arguments: argparse.Namespace) -> int:
     epochs, batch = arguments.epochs or EPOCHS[arguments.dataset], arguments.batch_size or (32 if digits else 128)
     xp = _namespace(arguments.namespace)
     _writable(arguments.out)
-    _needs("safetensors", "matplotlib", "rich")
+    _needs("matplotlib", "rich")
     with _defaults(ad, xp, arguments):
         dataset = nn.data.datasets.Digits if digits else nn.data.datasets.FashionMNIST
         train: Any = dataset(train=True)

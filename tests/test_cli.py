@@ -16,7 +16,7 @@ import support
 from agnostic_ad import cli, nn
 from agnostic_ad.nn.data import datasets
 
-LIBRARIES = ("rich", "matplotlib", "sklearn", "safetensors")
+LIBRARIES = ("rich", "matplotlib", "sklearn")
 WITH_DATA = pytest.mark.skipif(any(importlib.util.find_spec(n) is None for n in LIBRARIES), reason="needs the extra train")
 CODE = "import sys; from agnostic_ad.cli import main; sys.exit(main())"
 

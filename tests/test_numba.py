@@ -82,6 +82,14 @@ def test_code_computes_what_numpy_computes(function: Any, count: int, dtype: str
     )
 
 
+def test_an_array_may_be_given_twice() -> None:
+    x, y = np.arange(3.0), np.empty(3)
+    compiling.elementwise(lambda xp, a: {"y": a["x"] * a["z"] + 1}, {"x": x, "z": x}, {"y": y})
+    np.testing.assert_array_equal(y, [1.0, 2.0, 5.0])
+    compiling.elementwise(lambda xp, a: {"x": a["x"] - a["z"]}, {"x": x, "z": x}, {"x": x})
+    np.testing.assert_array_equal(x, np.zeros(3))
+
+
 def test_nan_passes_through_comparisons() -> None:
     x, zero, y = np.asarray([math.nan, 1.0, -1.0]), np.zeros(3), np.empty(3)
     for name, wanted in (("maximum", [math.nan, 1.0, 0.0]), ("minimum", [math.nan, 0.0, -1.0])):
@@ -183,8 +191,9 @@ def test_numba_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_environment_asks_for_it() -> None:
-    code = "import numpy as np, agnostic_ad as ad; print(type(ad.Variable(np.ones(2)).backend).__name__)"
-    for value, name in (("1", "NumbaBackend"), ("0", "NumpyBackend")):
+    kind = "print(type(ad.Variable(np.ones(2)).backend).__name__)"
+    code = f"import numpy as np, agnostic_ad as ad; {kind}; ad.use_numba(False); ad.backends.available(); {kind}"
+    for value, name in (("1", "NumbaBackend\nNumpyBackend"), ("0", "NumpyBackend\nNumpyBackend")):
         done = subprocess.run(
             [sys.executable, "-P", "-c", code], env={"AGNOSTIC_AD_NUMBA": value}, capture_output=True, text=True, check=True
         )

@@ -86,13 +86,14 @@ def elementwise(function: Callable[..., Mapping[str, Any]], inputs: dict[str, An
         Where the function does what there is no code for.
     """
     code, results, others = write(function, tuple(inputs))
-    arrays = [*inputs.values(), *(y for name, y in outputs.items() if y is not inputs.get(name))]
-    places = {id(array): f"a{i}" for i, array in enumerate(arrays)}
-    numbers = [f"k{i}" for i in range(len(code.numbers))]
-    lines = [f"def loop({', '.join(['zero', 'one', *numbers, *places.values()])}):", "    for i in range(a0.size):"]
+    fresh = {name: y for name, y in outputs.items() if y is not inputs.get(name)}
+    arrays = [*inputs.values(), *fresh.values()]
+    places = {name: f"a{i}" for i, name in enumerate(inputs)} | {name: f"a{i}" for i, name in enumerate(fresh, start=len(inputs))}
+    slots = [f"k{i}" for i in range(len(code.numbers))] + [f"a{i}" for i in range(len(arrays))]
+    lines = [f"def loop({', '.join(['zero', 'one', *slots])}):", "    for i in range(a0.size):"]
     lines += [f"        x{i} = a{i}[i]" for i in range(len(inputs))]
     lines += [f"        {line}" for line in code.lines]
-    lines += [f"        {places[id(outputs[name])]}[i] = {text}" for name, text in results.items()]
+    lines += [f"        {places[name]}[i] = {text}" for name, text in results.items()]
     real = arrays[0].dtype.type
     _loop("\n".join(lines) + "\n")(real(0), real(1), *map(real, code.numbers), *arrays)
     return others

@@ -181,8 +181,6 @@ np.empty((1 << 25) - (1 << 13), np.uint8)
 
 def make() -> Backend:
     """Give the one backend of this library."""
-    if os.environ.get("AGNOSTIC_AD_NUMBA", "0") not in ("", "0"):
-        use_numba(True)
     return _INSTANCE
 
 
@@ -195,3 +193,7 @@ def use_numba(enabled: bool) -> None:
     else:
         _INSTANCE.__class__ = NumpyBackend
     vars(_INSTANCE).pop("nn", None)  # it has looked functions up
+
+
+if os.environ.get("AGNOSTIC_AD_NUMBA", "0") not in ("", "0"):
+    use_numba(True)
