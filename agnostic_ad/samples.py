@@ -141,9 +141,11 @@ class Case:
     seed: int = 0
 
 
-def case(*operands: Any, kinds: str = "bifc", dynamic: bool = False, free: Free | None = None, **params: Any) -> Case:
-    """Write a `Case`; a tuple stands for an operand of that shape."""
-    return Case(tuple(Operand(o) if isinstance(o, tuple) else o for o in operands), params, kinds, dynamic, free)
+def case(
+    *operands: Any, kinds: str = "bifc", dynamic: bool = False, free: Free | None = None, domain: Domain = ANYWHERE, **params: Any
+) -> Case:
+    """Write a `Case`; a tuple stands for an operand of that shape, drawn from ``domain``."""
+    return Case(tuple(Operand(o, domain) if isinstance(o, tuple) else o for o in operands), params, kinds, dynamic, free)
 
 
 def integers(shape: tuple[int, ...], low: int, high: int) -> Operand:

@@ -44,6 +44,9 @@ TRAININGS = {
     "training.cnn": (sample("train.cnn((1, 8, 8), 3)", (8, 1, 8, 8), integers((8,), 0, 2)), "nn.optim.SGD(params, lr=0.05, momentum=0.9)"),
 }
 """Networks with their batches, and what changes them."""
+SCALES = (1.0, 2.0**-4, 2.0**-8)
+"""Of the steps of differences, one after the other until the error is good enough, relative to the derivative."""
+GOOD = 1e-5
 
 Numbers = dict[str, Any]
 """Raw arrays, and Python's numbers, by what they are."""
@@ -264,9 +267,22 @@ def _differentiated(s: Setting, given: Numbers, grads: Numbers) -> None:
         def results(x: Any, moving: str = moving) -> list[Any]:
             return [y.payload for y in _results(s, *_made(s, given | {moving: x})) if y.requires_grad]
 
-        values, errors = extrapolated(results, [given[moving]], [direction], EPS["double"])
-        expected, error = inner(cotangents, values), inner([np.abs(ct) for ct in cotangents], errors)
+        expected, error = _slope(results, given[moving], direction, cotangents)
         near(f"{name}, along a direction", [inner([grad], [direction])], [expected], [error + ROUNDINGS * EPS["double"] * abs(expected)])
+
+
+def _slope(results: Callable[[Any], list[Any]], x: Any, direction: Any, cotangents: list[Any]) -> tuple[Any, Any]:
+    """Give the derivative of the sum of products of results and cotangents, and the error to be granted.
+
+    Where the estimate is poor, the steps are too long: a kink lies between, of one of many ReLUs, or a norm of nearly nothing was divided by.
+    """
+    found = []
+    for scale in SCALES:
+        values, errors = extrapolated(results, [x], [scale * direction], EPS["double"])
+        found.append((inner(cotangents, values) / scale, inner([np.abs(ct) for ct in cotangents], errors) / scale))
+        if found[-1][1] <= GOOD * abs(found[-1][0]):
+            break
+    return min(found, key=lambda pair: float(pair[1]))
 
 
 def _double(x: Any) -> Any:

@@ -21,7 +21,10 @@ from agnostic_ad.levels import device_of
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
 from agnostic_ad.ops.neural import front, general
-from agnostic_ad.samples import case
+from agnostic_ad.samples import Domain, case
+
+gentle = partial(case, kinds="f", domain=Domain(-1.0, 1.0))
+"""Write a case without gates that saturate: 1 - y * y has no digits to compare where y is 1 but for rounding."""
 
 
 class GRUResult(NamedTuple):
@@ -204,9 +207,9 @@ rnn = Op(
     prepare=partial(check_shapes, "rnn", 1),
     abstract=lambda xp, args, params: all_steps(args[0], args[1].shape[1:])[0],
     cases=[
-        case((3, 2, 2), (2, 3), (3, 2), (3, 3), (3,), (3,), kinds="f"),
-        case((2, 1, 2), (1, 2), (2, 2), (2, 2), None, None, kinds="f", reverse=True, relu=True),
-        case((2, 2), (2, 3), (3, 2), (3, 3), (3,), None, kinds="f"),
+        gentle((3, 2, 2), (2, 3), (3, 2), (3, 3), (3,), (3,)),
+        gentle((2, 1, 2), (1, 2), (2, 2), (2, 2), None, None, reverse=True, relu=True),
+        gentle((2, 2), (2, 3), (3, 2), (3, 3), (3,), None),
     ],
 )
 rnn.batch = partial(one_batch, rnn, 1)
@@ -303,9 +306,9 @@ gru = Op(
     abstract=lambda xp, args, params: all_steps(args[0], args[1].shape[1:], (4, args[1].shape[1])),
     outputs=GRUResult,
     cases=[
-        case((3, 2, 2), (2, 2), (6, 2), (6, 2), (6,), (6,), kinds="f"),
-        case((2, 1, 2), (1, 1), (3, 2), (3, 1), None, None, kinds="f", reverse=True),
-        case((2, 2), (2, 1), (3, 2), (3, 1), None, (3,), kinds="f"),
+        gentle((3, 2, 2), (2, 2), (6, 2), (6, 2), (6,), (6,)),
+        gentle((2, 1, 2), (1, 1), (3, 2), (3, 1), None, None, reverse=True),
+        gentle((2, 2), (2, 1), (3, 2), (3, 1), None, (3,)),
     ],
 )
 gru.batch = partial(one_batch, gru, 1)

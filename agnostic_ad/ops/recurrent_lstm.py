@@ -20,6 +20,7 @@ from agnostic_ad.ops.recurrent import (
     check_shapes,
     cotangents,
     gates_of,
+    gentle,
     moved_inputs,
     one_batch,
     outer,
@@ -118,10 +119,10 @@ lstm = Op(
     abstract=lambda xp, args, params: all_steps(args[0], args[1].shape[1:], args[2].shape[1:], (4, args[2].shape[1])),
     outputs=LSTMResult,
     cases=[
-        case((3, 2, 2), (2, 2), (2, 2), (8, 2), (8, 2), (8,), (8,), None, kinds="f"),
-        case((2, 1, 2), (1, 1), (1, 2), (8, 2), (8, 1), (8,), (8,), (1, 2), kinds="f", reverse=True),
-        case((2, 2), (2, 1), (2, 1), (4, 2), (4, 1), None, None, None, kinds="f"),
-        case((2, 2, 1), (2, 1), (2, 1), (4, 1), (4, 1), None, (4,), None, kinds="f", reverse=True),
+        gentle((3, 2, 2), (2, 2), (2, 2), (8, 2), (8, 2), (8,), (8,), None),
+        gentle((2, 1, 2), (1, 1), (1, 2), (8, 2), (8, 1), (8,), (8,), (1, 2), reverse=True),
+        gentle((2, 2), (2, 1), (2, 1), (4, 2), (4, 1), None, None, None),
+        gentle((2, 2, 1), (2, 1), (2, 1), (4, 1), (4, 1), None, (4,), None, reverse=True),
     ],
 )
 lstm.batch = partial(one_batch, lstm, 2)
