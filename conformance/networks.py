@@ -44,7 +44,7 @@ TRAININGS = {
     "training.cnn": (sample("train.cnn((1, 8, 8), 3)", (8, 1, 8, 8), integers((8,), 0, 2)), "nn.optim.SGD(params, lr=0.05, momentum=0.9)"),
 }
 """Networks with their batches, and what changes them."""
-SCALES = (1.0, 2.0**-4, 2.0**-8)
+SCALES = (1.0, 2.0**-4, 2.0**-8, 2.0**-12, 2.0**-16)
 """Of the steps of differences, one after the other until the error is good enough, relative to the derivative."""
 GOOD = 1e-5
 

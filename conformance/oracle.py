@@ -40,6 +40,8 @@ STEP = 2.0**-66
 STEPS = (4e-3, 2e-3, 1e-3)
 """Of the extrapolation. Their errors go down with the sixth power, to that of rounding at the last; where a kink lies between, they do not
 agree, and the estimate is large."""
+KINK = 1e-6
+"""What slopes on either side differ by, relative to them, where there is a kink."""
 NUDGES = 4
 """How often operands and tangents are moved at most: each time every element up or down by one rounding."""
 NOISE = 2.0**10
@@ -183,17 +185,18 @@ def extrapolated(f: Callable[..., Any], point: Sequence[Any], tangents: Sequence
 
     Ridders' scheme (Advances in Engineering Software 4, 1982), with two corrections.
     """
-    slopes, size = [], None
+    slopes, sides = [], []
+    here = [host(y) for y in f(*point)]
     for h in STEPS:
         ahead, behind = ([host(y) for y in f(*(x + t * s for x, t in zip(point, tangents, strict=True)))] for s in (h, -h))
         slopes.append([(a - b) / (2 * h) for a, b in zip(ahead, behind, strict=True)])
-        size = ahead
+        sides.append([(a + b - 2 * y) / h for a, b, y in zip(ahead, behind, here, strict=True)])
     values, errors = [], []
-    assert size is not None
-    for coarse, middle, fine, y in zip(*slopes, size, strict=True):
+    for coarse, middle, fine, (_, wide, narrow), y in zip(*slopes, zip(*sides, strict=True), here, strict=True):
         first, second = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
         value = (16 * second - first) / 15
         noise = NOISE * unit * (np.max(np.abs(y), initial=0.0) / STEPS[-1] + np.abs(value))
+        jump = np.abs(2 * narrow - wide)  # between the slopes on either side, which differences in the middle do not see
         values.append(value)
-        errors.append(ROUNDINGS * np.abs(value - second) + noise)
+        errors.append(ROUNDINGS * np.abs(value - second) + noise + np.where(jump > KINK * np.abs(value) + noise, jump, 0.0))
     return values, errors
