@@ -33,7 +33,7 @@ endif
 one_thread = OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 pytest     = $(one_thread) $(PY) -m pytest --timeout 900
 
-.PHONY: help demo test gpu gpu-tests conformance certificates bench docs lint types tests official format clean distclean
+.PHONY: help demo test soak gpu gpu-tests conformance certificates bench docs lint types tests official format clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ types: $(TEST_ENV)  ## mypy --strict over an installed copy
 
 tests: $(TEST_ENV)  ## pytest alone, with doctests and the documents' examples
 	@$(pytest) -n $(JOBS) $(ARGS)
+
+soak: $(TEST_ENV)  ## what takes minutes: runs that are killed twenty times, workers for long
+	@$(pytest) -m soak $(ARGS)
 
 # What the suite needs beside pytest is its own affair: see docs/official-suite.md.
 official: $(TEST_ENV)  ## the standard's own test suite: make official SUITE=path [NAMESPACE=torch]

@@ -4,9 +4,10 @@
 transform functions. Everything nests.
 """
 
-from agnostic_ad import backends, fast, graph, ops, protocols, trees
+from agnostic_ad import backends, controlrules, fast, graph, ops, protocols, trees
 from agnostic_ad.checking import check_grads
 from agnostic_ad.checkpointing import checkpoint
+from agnostic_ad.compiling import compile
 from agnostic_ad.config import defaults, use_numba
 from agnostic_ad.custom import Function, custom_jvp, custom_vjp
 from agnostic_ad.functions import einsum, elementwise_grad, tensordot, transpose
@@ -25,6 +26,8 @@ __all__ = [
     "backends",
     "check_grads",
     "checkpoint",
+    "compile",
+    "controlrules",
     "custom_jvp",
     "custom_vjp",
     "defaults",

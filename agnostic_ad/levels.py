@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from agnostic_ad.backends.base import Backend
     from agnostic_ad.op import Op
 
-__all__ = ["CASTS", "DEAD", "FAST", "QUIET", "WATCHING", "Array", "Level", "Size", "active_level", "deepest", "next_depth", "unify"]
+__all__ = ["CASTS", "DEAD", "FAST", "QUIET", "TAKES", "WATCHING", "Array", "Level", "Size", "Symbolic"]
+__all__ += ["OPEN", "active_level", "capturing", "deepest", "is_symbolic", "next_depth", "unify"]
 
 DEAD = -1
 ABOVE_ALL = 1 << 62
@@ -39,6 +40,10 @@ WATCHING: ContextVar[bool] = ContextVar("agnostic_ad_watching", default=False)
 """Whether every record is watched for what is not finite; `FAST` is then `ABOVE_ALL`."""
 CASTS: ContextVar[Callable[[Op, tuple[Any, ...]], tuple[Any, ...]] | None] = ContextVar("agnostic_ad_casts", default=None)
 """What changes the operands of every operation (autocast), from the operation and its operands; `FAST` is then `ABOVE_ALL`."""
+TAKES: ContextVar[Callable[[Any], Any] | None] = ContextVar("agnostic_ad_takes", default=None)
+"""What takes every operand into a function that is being captured for a node (of ``graph.cond``, say); `FAST` is then `ABOVE_ALL`."""
+OPEN: ContextVar[bool] = ContextVar("agnostic_ad_open", default=False)
+"""Whether a function is being captured some of whose sizes are known only when its graph runs."""
 ESCAPES: ContextVar[str] = ContextVar("agnostic_ad_escapes", default="raise")
 STRONG: ContextVar[bool] = ContextVar("agnostic_ad_strong_zeros", default=False)
 """Whether a derivative of zero stays zero beside an infinite or undefined factor."""
@@ -61,6 +66,8 @@ class Level:
     __slots__ = ("__weakref__", "_entered", "_namespaces", "_rules", "depth", "label")
     base: ClassVar[Level]  # reverse.BASE, the define-by-run tape
     fixed_shapes: ClassVar[bool] = False  # whether no shape may depend on values
+    captures: ClassVar[bool] = False  # whether it makes a graph, in which sizes may be known later
+    whole: ClassVar[frozenset[str]] = frozenset()  # the composites that `apply` takes as they are
     namespace_type: ClassVar[Any]  # wrapped.Namespace, set there: arrays and namespaces know each other
     rules_type: ClassVar[Any]  # rules.rule_space, likewise
 
@@ -114,6 +121,38 @@ class Level:
         return found
 
 
+class Symbolic:
+    """A number that is known only when a graph runs: ``graph.sizes`` makes them."""
+
+    __slots__ = ()
+    level: Any  # the capture that it belongs to
+
+    def array(self, backend: Backend, like: Any) -> Any:
+        """Give it as a 0-d array of the dtype that promotion with ``like`` gives."""
+        raise NotImplementedError
+
+    def require(self, comparison: str, other: Any) -> None:
+        """Make a graph refuse sizes for which a comparison (``>=``, ...) does not hold."""
+        raise NotImplementedError
+
+
+def is_symbolic(*values: Any) -> bool:
+    """Tell whether a number among some values, or inside them, is known only when a graph runs."""
+    for x in values:
+        if isinstance(x, Symbolic):
+            return True
+        if isinstance(x, tuple | list) and is_symbolic(*x):
+            return True
+        if isinstance(x, slice) and is_symbolic(x.start, x.stop, x.step):
+            return True
+    return False
+
+
+def capturing() -> Any:
+    """Give the innermost capture that is active; None where there is none."""
+    return next((level for level in reversed(_STACK.get()) if level.captures), None)
+
+
 class Size(int):
     """The number of elements of an array, NumPy's ``x.size``, which can be called as PyTorch's ``x.size()``."""
 
@@ -130,6 +169,10 @@ class Size(int):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """Stand for a Python number beside NumPy's arrays, whose dtype it leaves alone; NumPy takes no subclass for one."""
         return getattr(ufunc, method)(*(int(a) if type(a) is Size else a for a in inputs), **options)
+
+    def copy(self) -> Size:
+        """Give the same number anew."""
+        return Size(self)
 
     def __reduce__(self) -> Any:
         return int, (int(self),)
@@ -194,7 +237,7 @@ class Array:
         count = math.prod(shape)
         if count != count:  # NaN: a lazy library does not know
             return count
-        size = Size(count)
+        size = count.copy() if isinstance(count, Size) else Size(count)
         size.shape = shape
         return size
 

@@ -12,7 +12,7 @@ from agnostic_ad import trees
 from agnostic_ad.arguments import NUMBERS, NUMPY, as_array, is_array, name_of
 from agnostic_ad.batching import Batched, BatchLevel
 from agnostic_ad.families import normalize_axis
-from agnostic_ad.levels import unify
+from agnostic_ad.levels import is_symbolic, unify
 
 __all__ = ["vmap"]
 
@@ -76,7 +76,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             if not x.shape:
                 raise ValueError(f"{label}: leaf {position} of the arguments is 0-d and has no axis {axis} to map over. Pass None for it.")
             axis = normalize_axis(axis, len(x.shape), label)
-            sizes[position] = int(x.shape[axis])
+            sizes[position] = x.shape[axis] if is_symbolic(x.shape[axis]) else int(x.shape[axis])
             xp, (x,) = unify([as_array(x)])
             moved.append((xp.moveaxis(x, axis, 0) if axis else x, True))
         if not sizes:

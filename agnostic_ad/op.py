@@ -13,7 +13,7 @@ from typing import Any
 
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.errors import MissingRuleError, MixedArraysError
-from agnostic_ad.levels import CASTS, Array, Level, Size, deepest, device_of, lift_to
+from agnostic_ad.levels import CASTS, TAKES, Array, Level, Size, Symbolic, deepest, device_of, lift_to
 from agnostic_ad.namespaces import backend_of, common_backend, lookup
 
 __all__ = ["TABLE", "ZERO", "Op", "Rule", "dispatch"]
@@ -77,7 +77,10 @@ class Reverse:
             self.rules = tuple(compile_one(r, self.saves, op.params) for r in chosen)
         else:
             self.joint = compile_joint(op.joint, self.saves, op.params, self.arrays)
-            self.rules = tuple(_generate(f"lambda xp, ct, s, p: s[{i}]") for i in range(len(chosen)))
+            self.rules = tuple(
+                _generate("lambda xp, ct, s, p, position: s[position]" if op.variadic else f"lambda xp, ct, s, p: s[{i}]")
+                for i in range(len(chosen))
+            )
         self.conj_rules = tuple(conj_rule(r, self.saves, op.params) for r in chosen) if op.derive else self.rules
         self.seeded = tuple(seeded_rule(r, self.saves, op.params) for r in chosen) if op.derive else self.rules
         self.params = bool(op.params)
@@ -300,7 +303,7 @@ class Op:
         """Compute at ``level``; None for raw arrays."""
         if level is None:
             return self.evaluate(args, params)
-        if self.composite is None:
+        if self.composite is None or self.name in level.whole:
             return level.apply(self, args, params)
         lifted = [lift_to(level, a) for a in args]
         backend = next((a.backend for a in lifted if isinstance(a, Array)), None)
@@ -330,10 +333,17 @@ class Op:
         backend = arrays[0].backend if isinstance(arrays[0], Array) else backend_of(arrays[0])
         like = max(arrays, key=lambda a: "bifc".index(backend.kind(a.dtype)))  # a condition decides no dtype
         # a Variable, say, has the dtype and the device that scalar() asks for
-        return tuple(backend.scalar(a, _Like(like, backend)) if isinstance(a, _NUMBERS) and lookup(a) is None else a for a in args)
+        return tuple(_number(a, backend, like) if isinstance(a, _NUMBERS) and lookup(a) is None else a for a in args)
 
 
 _NUMBERS = (bool, int, float, complex)
+NUMBERS: set[type] = set(_NUMBERS)
+"""The types of what is promoted beside arrays; ``graph.sizes`` adds its own."""
+
+
+def _number(a: Any, backend: Backend, like: Any) -> Any:
+    like = _Like(like, backend)
+    return a.array(backend, like) if isinstance(a, Symbolic) else backend.scalar(a, like)
 
 
 class _Like:
@@ -352,7 +362,7 @@ def _by_name(name: str) -> Op:
 
 
 def _check_devices(op: Op, backend: Backend, args: tuple[Any, ...]) -> None:
-    devices = list(dict.fromkeys(str(backend.device(a)) for a in args if lookup(a) is not None))
+    devices = list(dict.fromkeys(str(d) for a in args if lookup(a) is not None and (d := backend.device(a)) is not None))  # a tracer has none
     if len(devices) > 1:
         raise MixedArraysError(
             f"{op.name}: operands lie on different devices, {' and '.join(devices)}. Move one of them first, with x.to(device=...)."
@@ -364,9 +374,12 @@ def dispatch(op: Op, args: tuple[Any, ...], params: dict[str, Any], floor: Level
     cast = CASTS.get()
     if cast is not None:
         args = cast(op, args)
+    take = TAKES.get()
+    if take is not None:
+        args = tuple(map(take, args))
     if len(args) > 1 and Size in map(type, args):  # some libraries take no subclass of int
         args = tuple(int(a) if type(a) is Size else a for a in args)
-    if op.scalars and any(type(a) in _NUMBERS for a in args):
+    if op.scalars and any(type(a) in NUMBERS for a in args):
         args = op.promote(args)
     if op.variadic:
         bad = next((a for a in args if not isinstance(a, Array) and lookup(a) is None), None)

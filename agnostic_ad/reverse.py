@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from agnostic_ad import views
 from agnostic_ad.backends.base import Backend
+from agnostic_ad.errors import EscapedArrayError
 from agnostic_ad.levels import QUIET, TRANSFORMATIONS, WATCHING, Array, Level, check_alive, device_of, inexact
 from agnostic_ad.namespaces import COMPLEX, lookup
 from agnostic_ad.op import ZERO, Op
@@ -97,8 +98,7 @@ class ReverseLevel(Level):
         y = op.run(data, params)
         if not (tracked and op.differentiable and self.depth > QUIET.get()):
             return self.wrap(y, None)
-        first = y[0] if isinstance(y, tuple) and y else y
-        if not inexact(first):
+        if not (any(map(inexact, y)) if isinstance(y, tuple) else inexact(y)):
             return self.wrap(y, None)
         if op.variadic:
             positions: tuple[int, ...] = (0,)
@@ -131,7 +131,7 @@ class ReverseLevel(Level):
     def _record(self, op: Op, positions: tuple[int, ...], parents: Any, data: tuple[Any, ...], y: Any, params: dict[str, Any]) -> Any:
         """Make the node of an operation, and its results."""
         first = y[0] if isinstance(y, tuple) else y
-        if first.dtype in COMPLEX:
+        if any(part.dtype in COMPLEX for part in (y if isinstance(y, tuple) else (y,))):
             self.complex = True
         for a in data:
             if isinstance(a, Array):
@@ -253,6 +253,10 @@ class Variable(Array):
 
     @grad.setter
     def grad(self, value: Any) -> None:
+        if isinstance(value, Array) and value.level.depth > self.level.depth:
+            raise EscapedArrayError(
+                f"grad: an array of {self.level.label} cannot keep a value of {value.level.label}, which runs inside it. Return the gradient instead."
+            )
         if self.node is None:
             if value is not None:
                 raise RuntimeError("a Variable that does not require grad has no gradient to set")

@@ -25,6 +25,8 @@ from agnostic_ad.arguments import (
 )
 from agnostic_ad.errors import MixedArraysError
 from agnostic_ad.forward import Dual, ForwardLevel
+from agnostic_ad.graph.capture import Traced
+from agnostic_ad.graph.definition import replayed
 from agnostic_ad.levels import Array, check_alive, deepest, inexact
 from agnostic_ad.namespaces import backend_of_namespace, lookup
 from agnostic_ad.op import TABLE
@@ -289,14 +291,14 @@ def gradients(
     create_graph: bool = False,
     allow_unused: bool = False,
 ) -> tuple[Any, ...]:
-    """Differentiate Variables with respect to Variables, without touching any ``grad``.
+    """Differentiate Variables with respect to Variables, without touching any ``grad``; or values of a graph that is being defined.
 
     Parameters
     ----------
-    outputs : Variable or sequence of Variable
+    outputs : Variable or sequence of Variable, or values of ``with graph.Graph()``
         What to differentiate; several are summed.
-    inputs : Variable or sequence of Variable
-        With respect to what; intermediate results are fine.
+    inputs : Variable or sequence of Variable, or values of the graph
+        With respect to what; intermediate results are fine. In a graph, parameters stand for the variables that they became.
     grad_outputs : array or sequence of array, optional
         Cotangents of the outputs; they may be left out for real outputs of one element.
     retain_graph : bool, optional
@@ -309,7 +311,7 @@ def gradients(
     Returns
     -------
     tuple
-        One gradient an input: raw arrays, or Variables under ``create_graph``.
+        One gradient an input: raw arrays, or Variables under ``create_graph``; values of the graph in a graph.
 
     Examples
     --------
@@ -325,6 +327,8 @@ def gradients(
     )
     if len(cts) != len(outs):
         raise ValueError(f"gradients: {len(outs)} outputs and {len(cts)} grad_outputs")
+    if outs and isinstance(outs[0], Traced):
+        return _traced_gradients(outs, ins, cts, allow_unused)
     for v in (*outs, *ins):
         if not isinstance(v, Variable):
             raise TypeError(f"gradients takes Variables, not {type(v).__name__}")
@@ -354,6 +358,19 @@ def gradients(
         unused = [i for i, g in enumerate(found) if g is None]
         raise RuntimeError(f"gradients: the outputs do not depend on inputs {unused}. Pass allow_unused=True to get None for them.")
     return tuple(None if g is None else own(g) for g in found)
+
+
+def _traced_gradients(outs: tuple[Any, ...], ins: tuple[Any, ...], cts: Any, allow_unused: bool) -> tuple[Any, ...]:
+    """Give gradients of values of a graph that is being defined, as values of it."""
+    found: dict[int, Any] = {}
+    for positions, xs, f in replayed(outs, ins):
+        cotangents = tuple(cotangent_for(y, ct, "gradients") for y, ct in zip(outs, cts, strict=True))
+        for places, ct in zip(positions, vjp(f, *xs)[1](cotangents), strict=True):
+            found.update(dict.fromkeys(places, ct))
+    unused = [i for i in range(len(ins)) if i not in found]
+    if unused and not allow_unused:
+        raise RuntimeError(f"gradients: the outputs do not depend on inputs {unused}. Pass allow_unused=True to get None for them.")
+    return tuple(found.get(i) for i in range(len(ins)))
 
 
 def stop_gradient(x: Any) -> Any:

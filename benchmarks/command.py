@@ -22,11 +22,14 @@ BENCHMARKS = {
     "scale": "a graph of 1,000,000 operations beside torch: time and peak memory",
     "optim": "a step of SGD, RMSprop and Adam on NumPy beside torch",
     "nn": "layers and training steps on NumPy beside torch eager",
+    "graph": "captured programs beside plain NumPy, jax.jit and torch eager",
     "train": "an MLP 784-128-10, three epochs, beside the same loop by hand in NumPy and torch",
+    "trainer": "nn.Trainer beside the same loop written by hand",
+    "data": "a DataLoader's batches a second beside torch's; memory of workers and of mapped files",
     "gpu": "the chain and an MLP step on CuPy beside torch.cuda (needs a GPU)",
 }
 MODULES = {"import": "imports"}
-SLOW = ("scale", "nn", "train", "gpu")
+SLOW = ("scale", "nn", "train", "data", "gpu")
 
 
 def measure(name: str, rounds: int | None, smoke: bool) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def measure(name: str, rounds: int | None, smoke: bool) -> dict[str, Any]:
 def machine() -> dict[str, Any]:
     """Describe where the figures come from."""
     found: dict[str, str | None] = {}
-    for package in ("agnostic_ad", "numpy", "torch", "autograd", "cupy"):
+    for package in ("agnostic_ad", "numpy", "torch", "jax", "numba", "autograd", "cupy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

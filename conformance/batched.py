@@ -12,10 +12,10 @@ import agnostic_ad as ad
 from agnostic_ad import graph
 from agnostic_ad.conformance.catalogue import Call
 from agnostic_ad.conformance.comparing import LawBroken, Place, close, function, kept, parts
-from agnostic_ad.errors import EscapedArrayError, UnsupportedError
+from agnostic_ad.errors import AgnosticADError, EscapedArrayError, UnsupportedError
 from agnostic_ad.namespaces import ShapeDtype, lookup
 
-__all__ = ["abstract_is_actual", "batched_gradients_are_loops", "batches_are_loops", "captured_is_eager"]
+__all__ = ["abstract_is_actual", "any_size_is_found", "batched_gradients_are_loops", "batches_are_loops", "captured_is_eager"]
 
 
 # --- batches --------------------------------------------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def _defaults(call: Call) -> dict[str, Any]:
 
 
 def captured_is_eager(call: Call, place: Place) -> bool:
-    """A graph of the call, and one of its gradient, give what running them at once gives."""
+    """A graph of the call, one of its gradient, and what every pass makes of them give what running them at once gives."""
     operands = call.draw(place.backend, device=place.device)
     arrays = [operands[i] for i in call.arrays]
     f, first = _of_arrays(call, operands), function(call, place)
@@ -129,12 +129,46 @@ def captured_is_eager(call: Call, place: Place) -> bool:
     if call.op.abstract is None and call.op.composite is None:
         return False
     expected, captured = f(*arrays), graph.capture(f, *arrays)
-    found = captured(*arrays)
-    kept("the graph", found, expected, place)
-    close("the graph", found, expected, 1e-10 if first is None else first.rounding)
+    rounding = 1e-10 if first is None else first.rounding
+    for what, g in (("the graph", captured), ("the optimised graph", captured.optimize())):
+        found = g(*arrays)
+        kept(what, found, expected, place)
+        close(what, found, expected, rounding)
     if first is not None:
         gradient = ad.grad(first.loss(), first.numbers)
-        replayed = graph.capture(gradient, *first.point)(*first.point)
-        kept("the graph of the gradient", replayed, first.point, place)
-        close("the graph of the gradient", replayed, gradient(*first.point), first.rounding)
+        expected, captured = gradient(*first.point), graph.capture(gradient, *first.point)
+        for what, g in (("the graph of the gradient", captured), ("the optimised graph of the gradient", captured.optimize())):
+            found = g(*first.point)
+            kept(what, found, first.point, place)
+            close(what, found, expected, first.rounding)
+    return True
+
+
+_UNROLLED = ("nn.ctc_posterior", "nn.rnn_pull", "nn.gru_pull", "nn.lstm_pull")
+"""What loops over an axis step by step: capture refuses such an axis of any size, after so many steps as the assumed sizes have."""
+
+
+def any_size_is_found(call: Call, place: Place) -> bool:
+    """A graph captured with axes of any size gives what the call gives; or capture refuses them."""
+    operands = call.draw(place.backend, device=place.device)
+    arrays = [operands[i] for i in call.arrays]
+    size = next((x.shape[0] for x in arrays if x.shape), 0)
+    if size < 2 or call.case.dynamic or call.op.name in _UNROLLED or (call.op.abstract is None and call.op.composite is None):
+        return False
+    f, first = _of_arrays(call, operands), function(call, place)
+    specs = [ShapeDtype(tuple("n" if n == size else n for n in x.shape), x.dtype) for x in arrays]
+    try:
+        g = graph.capture(f, *specs, xp=place.backend, device=place.device)
+    except (AgnosticADError, ValueError, TypeError, IndexError):
+        return False  # parameters go with the size, or the operation needs it as a number
+    expected = f(*arrays)
+    for what, one in (("the graph for any size", g), ("the optimised graph for any size", g.optimize())):
+        try:
+            found = one(*arrays)
+        except ValueError as error:
+            if "the graph holds where" not in str(error):
+                raise
+            return False  # a slice of a fixed length, say, of a shorter axis
+        kept(what, found, expected, place)
+        close(what, found, expected, 1e-10 if first is None else first.rounding)
     return True

@@ -25,8 +25,8 @@ from agnostic_ad.conformance.report import Row
 from agnostic_ad.errors import MissingFunctionError
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import backend_of_namespace, lookup
-from agnostic_ad.nn import train
 from agnostic_ad.nn.samples import Sample, sample, samples, subjects
+from agnostic_ad.nn.trainer import models
 from agnostic_ad.op import TABLE
 from agnostic_ad.random import default_generator
 from agnostic_ad.samples import Case, integers
@@ -40,8 +40,8 @@ AIMS = (-1.0, 2.0, 0.5, 3.0, -2.0, 1.5, 0.0)
 LONG = 50
 """Of a training."""
 TRAININGS = {
-    "training.mlp": (sample("train.mlp((1, 4, 4), 3, hidden=8)", (8, 1, 4, 4), integers((8,), 0, 2)), "nn.optim.Adam(params, lr=0.01)"),
-    "training.cnn": (sample("train.cnn((1, 8, 8), 3)", (8, 1, 8, 8), integers((8,), 0, 2)), "nn.optim.SGD(params, lr=0.05, momentum=0.9)"),
+    "training.mlp": (sample("models.mlp((1, 4, 4), 3, hidden=8)", (8, 1, 4, 4), integers((8,), 0, 2)), "nn.optim.Adam(params, lr=0.01)"),
+    "training.cnn": (sample("models.cnn((1, 8, 8), 3)", (8, 1, 8, 8), integers((8,), 0, 2)), "nn.optim.SGD(params, lr=0.05, momentum=0.9)"),
 }
 """Networks with their batches, and what changes them."""
 SCALES = (1.0, 2.0**-4, 2.0**-8, 2.0**-12, 2.0**-16)
@@ -84,7 +84,7 @@ class Setting:
     def layer(self) -> Any:
         """Make the layer; its initial values are the seed's."""
         with _seeded(self.seed), ad.defaults(xp=self.place.backend.xp, dtype=DTYPES[self.precision]["f"], device=self.place.device):
-            made = eval(self.sample.code, {"nn": nn, "train": train})
+            made = eval(self.sample.code, {"nn": nn, "models": models})
             if isinstance(made, nn.LazyModuleMixin):
                 made.eval()(*self.draw())  # which gives it its initial values
                 made.train()
@@ -209,7 +209,8 @@ def _numbers(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
 def _trained(s: Setting, given: Numbers) -> Numbers:
     model, (x, y) = _made(s, given)
     optimizer = s.optimizer(list(model.parameters()), dict(TRAININGS.values())[s.sample])
-    losses = [train.train_step(model, nn.CrossEntropyLoss(), optimizer, x.payload, y) for _ in range(LONG)]
+    trainer = nn.Trainer(model, nn.CrossEntropyLoss(), optimizer)
+    losses = [trainer.train_step([(x.payload, y)]) for _ in range(LONG)]
     return {"the losses": np.stack([host(loss) for loss in losses])}
 
 
@@ -381,7 +382,7 @@ def _code(law: str, s: Setting) -> str:
         "import agnostic_ad as ad",
         f"import {s.place.backend.name} as xp",
         "from agnostic_ad import nn",
-        "from agnostic_ad.nn import train",
+        "from agnostic_ad.nn.trainer import models",
     ]
     operands = [f"x{i}" for i in range(len(s.sample.operands))]
     where = f'xp=xp, dtype="{DTYPES[s.precision]["f"]}"' + (f', device="{s.place.device}"' if s.place.device is not None else "")
@@ -395,12 +396,12 @@ def _code(law: str, s: Setting) -> str:
         ]
         lines += [f"optimizer = {s.sample.code}", _CLOSURE, "for aim in aims:", "    print(optimizer.step(closure))", "print(params)"]
     elif law == "training_agrees":
-        step = f"train.train_step(layer, nn.CrossEntropyLoss(), optimizer, {', '.join(operands)})"
         lines = [
             *made,
             "params = list(layer.parameters())",
             f"optimizer = {dict(TRAININGS.values())[s.sample]}",
-            f"print([float({step}) for _ in range({LONG})])",
+            "trainer = nn.Trainer(layer, nn.CrossEntropyLoss(), optimizer)",
+            f"print([float(trainer.train_step([({', '.join(operands)})])) for _ in range({LONG})])",
         ]
     else:
         moving = [x for x, o in zip(operands, s.sample.operands, strict=True) if not o.kind]

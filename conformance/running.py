@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from agnostic_ad.conformance import deviations, networks, oracle, strategies
+from agnostic_ad.conformance import caffe, deviations, networks, oracle, strategies
 from agnostic_ad.conformance.checking import check, operations, resolve
 from agnostic_ad.conformance.laws import LAWS, Place
 from agnostic_ad.conformance.report import Report, Row, versions
@@ -131,8 +131,8 @@ def nearest(name: str, known: Sequence[str], what: str) -> str:
 
 
 def subjects(level: str = "full") -> list[str]:
-    """Give the names of all that is checked: the operations of the table, then layers, losses, optimizers and trainings."""
-    return [*operations(), *networks.names(level)]
+    """Give the names of all that is checked: the operations of the table, then layers, losses, optimizers and trainings, then Caffe's layers."""
+    return [*operations(), *networks.names(level), *caffe.names()]
 
 
 def limits() -> list[str]:
@@ -143,7 +143,7 @@ def limits() -> list[str]:
 def laws() -> dict[str, str]:
     """Give all laws by name, with what they say."""
     return {name: " ".join((law.__doc__ or "").split()) for name, law in LAWS.items()} | {
-        name: law.text for name, law in networks.LAWS.items()
+        name: law.text for part in (networks.LAWS, caffe.LAWS) for name, law in part.items()
     }
 
 
@@ -206,7 +206,7 @@ class Task:
     def rows(self, name: str) -> Iterator[Row]:
         """Give the rows of one operation as they are found; whatever it raises is one of them."""
         try:
-            checking = networks.check if name in networks.names("full") else check
+            checking = networks.check if name in networks.names("full") else caffe.check if name in caffe.names() else check
             for row in checking(name, self.place, self.level, self.seed):
                 yield replace(row, example=self._to_paste(row.example)) if row.example else row
         except Exception:

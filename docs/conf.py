@@ -50,6 +50,8 @@ PUBLIC = [
     ("agnostic_ad.nn.optim", "Optimizers"),
     ("agnostic_ad.nn.optim.lr_scheduler", "Schedulers"),
     ("agnostic_ad.nn.optim.swa_utils", "Averages of models"),
+    ("agnostic_ad.nn.trainer", "Training"),
+    ("agnostic_ad.nn.caffe", "Caffe"),
     ("agnostic_ad.nn.data", "Data"),
     ("agnostic_ad.nn.data.datasets", "Data sets"),
     ("agnostic_ad.nn.data.transforms", "Transforms"),

@@ -5,6 +5,7 @@ from agnostic_ad.nn import (
     adaptive,
     amp,
     attention,
+    caffe,
     class_loss,
     containers,
     conv,
@@ -28,6 +29,7 @@ from agnostic_ad.nn import (
     sparse,
     stateless,
     summaries,
+    trainer,
     transformer,
     utils,
     vision,
@@ -58,10 +60,11 @@ from agnostic_ad.nn.sparse import *
 from agnostic_ad.nn.stateless import *
 from agnostic_ad.nn.summaries import *
 from agnostic_ad.nn.torch_files import load_torch
+from agnostic_ad.nn.trainer.trainer import Trainer
 from agnostic_ad.nn.transformer import *
 from agnostic_ad.nn.vision import *
 
-__all__ = ["Buffer", "Module", "Parameter", "amp", "data", "functional", "init", "optim", "utils"]
+__all__ = ["Buffer", "Module", "Parameter", "Trainer", "amp", "caffe", "data", "functional", "init", "optim", "trainer", "utils"]
 __all__ += ["load_file", "load_metadata", "load_npz", "load_torch", "save_file", "save_npz"]
 __all__ += ["UninitializedBuffer", "UninitializedParameter"]
 __all__ += activation.__all__

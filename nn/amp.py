@@ -113,7 +113,7 @@ def widened(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if CASTS.get() is not None:
+        if _ACTIVE.get() is not None:
             args, kwargs = tuple(map(widen, args)), {name: widen(x) for name, x in kwargs.items()}
         return function(*args, **kwargs)
 

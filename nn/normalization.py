@@ -121,7 +121,10 @@ class _BatchNorm(_NormBase):
         momentum = 0.0 if self.momentum is None else self.momentum
         tracks = self.training and self.track_running_stats
         if tracks and self.num_batches_tracked is not None:
-            assign(self.num_batches_tracked, self.num_batches_tracked.payload + 1)
+            if self.num_batches_tracked.payload is None:  # a graph is being captured
+                self.num_batches_tracked += 1
+            else:
+                assign(self.num_batches_tracked, self.num_batches_tracked.payload + 1)
             if self.momentum is None:
                 momentum = 1.0 / int(self.num_batches_tracked)
         mean, var = (self.running_mean, self.running_var) if tracks or not self.training else (None, None)

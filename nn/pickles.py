@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from agnostic_ad.encodings import LAYOUT, FileError
 from agnostic_ad.errors import AgnosticADError
-from agnostic_ad.nn.encodings import LAYOUT, FileError
 
 __all__ = ["PLAIN", "Maker", "read_pickle", "refuse", "said", "sizes"]
 

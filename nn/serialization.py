@@ -13,8 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from agnostic_ad import tensorfiles
 from agnostic_ad.config import Place, parse
-from agnostic_ad.nn.encodings import LAYOUT, FileError, decode, encode, place_in, read_exactly, replace_file
+from agnostic_ad.encodings import LAYOUT, FileError, encode, place_in, replace_file
 from agnostic_ad.nn.module import Module
 
 __all__ = ["FileError", "load_file", "load_metadata", "load_npz", "save_file", "save_npz"]
@@ -44,19 +45,8 @@ def _encoded(state: State, what: str, kept: Mapping[str, Any]) -> Iterator[tuple
         yield name, dtype, host
 
 
-# --- safetensors: 8 bytes that say how long the header is, the header in JSON, the bytes of the arrays ------------------------------------
-_CODES = {
-    **{name: f"{name[0].upper()}{np.dtype(name).itemsize * 8}" for name in LAYOUT if re.fullmatch(r"(int|uint|float)\d+", name)},
-    "bool": "BOOL",
-    "bfloat16": "BF16",
-    "complex64": "C64",
-    "float8_e4m3fn": "F8_E4M3",
-    "float8_e5m2": "F8_E5M2",
-}
-_NAMES = {code: name for name, code in _CODES.items()}
+# --- safetensors ------------------------------------------------------------------------------------------------------------------------
 _PLAIN = re.compile(r"[^/\\:]+\.safetensors")
-_LONGEST_HEADER = 100_000_000
-"""What the reference implementation accepts."""
 
 
 def save_file(state: State, path: _Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -79,27 +69,12 @@ def save_file(state: State, path: _Path, metadata: Mapping[str, str] | None = No
     >>> sorted(nn.load_file("linear.safetensors"))
     ['bias', 'weight']
     """
-    found = sorted(_encoded(state, "save_file", _CODES), key=lambda item: (-item[2].itemsize, item[0]))  # each aligned to its own size
-    header: dict[str, Any] = {}
-    if metadata is not None:
-        if not all(isinstance(text, str) for item in metadata.items() for text in item):
-            raise TypeError("save_file: metadata is a mapping of str to str")
-        header["__metadata__"] = dict(metadata)
-    end = 0
-    for name, dtype, host in found:
-        if name == "__metadata__":
-            raise ValueError("save_file: '__metadata__' is no name for an array in these files")
-        header[name] = {"dtype": _CODES[dtype], "shape": host.shape, "data_offsets": [end, end + host.nbytes]}
-        end += host.nbytes
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-
-    def write(file: IO[bytes]) -> None:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, _, host in found:
-            file.write(host.reshape(-1).view("u1").data)
-
-    replace_file(path, write)
+    if metadata is not None and not all(isinstance(text, str) for item in metadata.items() for text in item):
+        raise TypeError("save_file: metadata is a mapping of str to str")
+    found = list(_encoded(state, "save_file", tensorfiles.CODES))
+    if any(name == "__metadata__" for name, *_ in found):
+        raise ValueError("save_file: '__metadata__' is no name for an array in these files")
+    tensorfiles.write(path, found, metadata)
 
 
 def load_file(path: _Path, *, xp: Any = None, device: Any = None) -> dict[str, Any]:
@@ -119,11 +94,7 @@ def load_file(path: _Path, *, xp: Any = None, device: Any = None) -> dict[str, A
     to, path = parse(xp=xp, device=device), Path(path)
     if path.suffix == ".json":
         return _load_shards(path, to)
-    with path.open("rb") as file:
-        try:
-            return dict(_arrays(file, path.stat().st_size, to))
-        except FileError as error:
-            raise FileError(f"{path} is no safetensors file, or is damaged: {error}") from None
+    return tensorfiles.read_arrays(path, to, "load_file")
 
 
 def load_metadata(path: _Path) -> dict[str, str]:
@@ -139,77 +110,12 @@ def load_metadata(path: _Path) -> dict[str, str]:
     dict of str to str
         Empty where it says nothing.
     """
-    with Path(path).open("rb") as file:
-        try:
-            found = _header(file, Path(path).stat().st_size)[0].get("__metadata__", {})
-        except FileError as error:
-            raise FileError(f"{path} is no safetensors file, or is damaged: {error}") from None
-    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
-        raise FileError(f"{path} is no safetensors file, or is damaged: its metadata are no texts")
-    return found
-
-
-def _arrays(file: IO[bytes], size: int, to: Place) -> Iterator[tuple[str, Any]]:
-    for name, dtype, shape, begin, count in _entries(*_header(file, size)):
-        file.seek(begin)
-        data = read_exactly(file, count, repr(name))
-        yield name, place_in(decode(data, dtype).reshape(shape), dtype, to, f"load_file: {name!r}")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise FileError("a name stands twice in its header")
-    return found
-
-
-def _header(file: IO[bytes], size: int) -> tuple[dict[str, Any], int, int]:
-    """Give the header, where the data begin, and how many bytes they are."""
-    length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, _LONGEST_HEADER):
-        raise FileError(f"its {size} bytes are too few for a header of {length}")
-    try:
-        header = json.loads(file.read(length), object_pairs_hook=_once)
-    except FileError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"its header is no JSON ({error})") from None
-    if not isinstance(header, dict):
-        raise FileError("its header is no JSON object")
-    return header, 8 + length, size - 8 - length
-
-
-def _entries(header: dict[str, Any], start: int, size: int) -> Iterator[tuple[str, str, tuple[int, ...], int, int]]:
-    """Give name, dtype, shape, position and bytes of each array; the data lie one behind the other, without gaps and overlaps."""
-    found = []
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            code, shape, (begin, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        except (TypeError, KeyError, ValueError):
-            raise FileError(f"its header does not say dtype, shape and data_offsets of {name!r}") from None
-        if len(shape) > 64 or not all(type(n) is int and 0 <= n < 1 << 63 for n in (*shape, begin, stop)):
-            raise FileError(f"the shape or data_offsets of {name!r} are no sizes")
-        if code not in _NAMES:
-            raise FileError(f"{name!r} has dtype {code}, which is not read here")
-        if math.prod(shape) * LAYOUT[_NAMES[code]].itemsize != stop - begin:
-            raise FileError(f"{name!r} has shape {shape} and dtype {code}, but {stop - begin} bytes")
-        found.append((begin, stop, name, _NAMES[code], shape))
-    end = 0
-    for begin, stop, name, *_ in sorted(found):
-        if begin != end:
-            raise FileError(f"{name!r} does not begin where the data before it end")
-        end = stop
-    if end != size:
-        raise FileError(f"it holds {size} bytes of data, where its header tells of {end}")
-    for begin, stop, name, dtype, shape in found:
-        yield name, dtype, shape, start + begin, stop - begin
+    return tensorfiles.read_metadata(Path(path))
 
 
 def _load_shards(path: Path, to: Place) -> dict[str, Any]:
     try:
-        names = json.loads(path.read_bytes(), object_pairs_hook=_once)["weight_map"]
+        names = json.loads(path.read_bytes(), object_pairs_hook=tensorfiles.once)["weight_map"]
         files = sorted(set(names.values()))
         strange = [file for file in files if not isinstance(file, str) or not _PLAIN.fullmatch(file)]
     except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:

@@ -19,8 +19,8 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from agnostic_ad.config import Place, parse
+from agnostic_ad.encodings import LAYOUT, FileError, decode, place_in, read_exactly
 from agnostic_ad.errors import AgnosticADError
-from agnostic_ad.nn.encodings import LAYOUT, FileError, decode, place_in, read_exactly
 from agnostic_ad.nn.pickles import PLAIN, Maker, read_pickle, refuse, said, sizes
 
 __all__ = ["load_torch"]

@@ -18,10 +18,10 @@ import support
 # know nothing of each other. A module that stands on no floor fails the test: say where it belongs.
 FLOORS: list[set[str]] = [
     {"errors", "trees", "namespaces", "backends", "samples"},
-    {"levels", "op", "families", "wrapped", "rules", "views", "config", "random"},
+    {"levels", "op", "families", "wrapped", "rules", "views", "config", "random", "encodings", "tensorfiles"},
     {"ops"},
     {"reverse", "tape", "fast", "forward", "batching", "graph"},
-    {"arguments", "modes", "transforms", "mapping", "jacobians", "flatrules", "custom", "checkpointing", "checking"},
+    {"arguments", "modes", "transforms", "mapping", "jacobians", "flatrules", "controlgraphs", "controlrules", "custom", "checkpointing", "checking", "compiling"},
     {"", "numpy_names", "functions", "dropin", "numpy", "cupy", "einops", "protocols", "cli", "__main__"},  # "" is agnostic_ad/__init__.py
 ]
 APART = 3
@@ -31,7 +31,7 @@ TOGETHER = {"reverse", "tape", "fast"}  # reverse mode, in three files; it stand
 ABOVE_INSIDE_FUNCTIONS = {"agnostic_ad.cli"}
 
 HEAVY = {
-    "PIL", "autograd", "array_api_strict", "cupy", "cupyx", "dask", "einops", "jax", "jaxlib", "matplotlib", "mparray", "mpmath", "numba", "pandas", "pyarrow", "rich",
+    "PIL", "autograd", "array_api_strict", "cupy", "cupyx", "dask", "einops", "jax", "jaxlib", "matplotlib", "mparray", "mpmath", "numba", "onnx", "onnxruntime", "pandas", "pyarrow", "rich",
     "safetensors", "scipy", "sklearn", "torch",
 }  # fmt: skip
 HOMES = {f"agnostic_ad.backends.{name}": {name} for name in HEAVY}
@@ -39,6 +39,7 @@ HOMES |= {"agnostic_ad.backends.cupy": {"cupy", "cupyx"}, "agnostic_ad.backends.
 HOMES |= {
     "agnostic_ad.backends.torch_nn": {"torch"},
     "agnostic_ad.backends.jax_nn": {"jax"},
+    "agnostic_ad.backends.jax_control": {"jax"},
     "agnostic_ad.backends.dask_linalg": {"dask"},
     "agnostic_ad.backends.numba_kernels": {"numba"},
 }

@@ -18,24 +18,36 @@ FOLDER = support.ROOT / "examples"
 
 
 def test_each_example_is_run_by_a_test() -> None:
-    ours = {"char_gpt.py", "damped_oscillator.py", "fashion_mnist.py", "logistic_regression.py", "sentence_encoder.py"}
+    ours = {"caffe_lenet.py", "char_gpt.py", "damped_oscillator.py", "fashion_mnist.py", "logistic_regression.py", "sentence_encoder.py"}
     assert {path.name for path in FOLDER.glob("*.py")} == ours
+
+
+def digits(train: bool) -> Any:
+    """scikit-learn's digits in the place of the large set, of the same shape."""
+    small = nn.data.datasets.Digits(train=train)
+    images, labels = small.tensors
+    return nn.data.TensorDataset(np.pad(images.repeat(3, 2).repeat(3, 3), ((0, 0), (0, 0), (2, 2), (2, 2))), labels)
 
 
 @pytest.mark.parametrize(("model", "least"), [("lenet", 0.9), ("resnet", 0.8)])
 def test_fashion_mnist(model: str, least: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("sklearn")
-
-    def digits(train: bool) -> Any:
-        """scikit-learn's digits in the place of the large set, of the same shape."""
-        small = nn.data.datasets.Digits(train=train)
-        images, labels = small.tensors
-        return nn.data.TensorDataset(np.pad(images.repeat(3, 2).repeat(3, 3), ((0, 0), (0, 0), (2, 2), (2, 2))), labels)
-
     monkeypatch.setattr(nn.data.datasets, "FashionMNIST", digits)
     main = runpy.run_path(str(FOLDER / "fashion_mnist.py"))["main"]
     assert main(["--model", model, "--epochs", "2", "--batch-size", "32"]) > least
     assert "epoch 2: loss" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_caffe_lenet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Layer by layer, LeNet learns as well as the same net of modules."""
+    pytest.importorskip("sklearn")
+    monkeypatch.setattr(nn.data.datasets, "FashionMNIST", digits)
+    main = runpy.run_path(str(FOLDER / "caffe_lenet.py"))["main"]
+    layers, modules = main(["--iterations", "101"])
+    assert modules > 0.8
+    assert layers > 0.98 * modules
+    assert "Iteration 100, loss = " in capsys.readouterr().out
 
 
 def example(name: str, *arguments: str) -> str:

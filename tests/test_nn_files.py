@@ -21,7 +21,7 @@ import support
 
 import agnostic_ad as ad
 from agnostic_ad import nn
-from agnostic_ad.nn.encodings import LAYOUT, FileError
+from agnostic_ad.encodings import LAYOUT, FileError
 
 # --- safetensors --------------------------------------------------------------------------------------------------------------------------
 PLAIN = [name for name in LAYOUT if name != "complex128" and not name.startswith(("bfloat", "float8"))]

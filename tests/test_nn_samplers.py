@@ -139,7 +139,8 @@ def test_random_orders() -> None:
     assert [list(again), list(again)] == [first, second]
     ad.manual_seed(3)
     assert list(data.RandomSampler(range(20))) == first
-    assert [x for (batch,) in DataLoader(TensorDataset(np.arange(20)), 6, shuffle=True, seed=3) for x in batch] == first
+    loader = DataLoader(TensorDataset(np.arange(20)), 6, sampler=data.RandomSampler(range(20), seed=3))
+    assert [x for (batch,) in loader for x in batch] == first
     more = list(data.RandomSampler(range(20), num_samples=50, seed=3))
     assert len(more) == 50 and sorted(more[:20]) == sorted(more[20:40]) == list(range(20)) and len(set(more[40:])) == 10
     many = np.asarray(list(data.RandomSampler(range(10), True, 10_000, seed=0)))

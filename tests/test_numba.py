@@ -220,7 +220,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     source = "def loop(zero, one, a0):\n    for i in range(a0.size):\n        a0[i] = one + one\n"
     assert compiling._stored(source) is None
     x = np.zeros(3)
-    compiling._loop(source)(0.0, 1.0, x)
+    compiling.loop_of(source)(0.0, 1.0, x)
     np.testing.assert_array_equal(x, np.full(3, 2.0))
 
 

@@ -1,4 +1,4 @@
-"""Training steps: the same everywhere, and repeatable."""
+"""Training steps of the two networks of `agnostic-ad train`: the same everywhere, and repeatable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import support
 
 import agnostic_ad as ad
 from agnostic_ad import nn
-from agnostic_ad.nn.train import accuracy, cnn, mlp, train_epoch, train_step
+from agnostic_ad.nn.trainer.models import cnn, mlp
 
 
 def losses(backend: support.Backend, make: Any, optimizer: Any, dtype: str, steps: int = 4) -> list[float]:
@@ -19,8 +19,8 @@ def losses(backend: support.Backend, make: Any, optimizer: Any, dtype: str, step
     ad.manual_seed(1)
     with ad.defaults(xp=backend.xp, dtype=dtype):
         model = make((1, 8, 8), 10)
-    o = optimizer(model.parameters())
-    return [float(train_step(model, nn.CrossEntropyLoss(), o, backend.asarray(x, dtype), backend.asarray(y))) for _ in range(steps)]
+    trainer = nn.Trainer(model, nn.CrossEntropyLoss(), optimizer(model.parameters()))
+    return [float(trainer.train_step([(backend.asarray(x, dtype), backend.asarray(y))])) for _ in range(steps)]
 
 
 @pytest.mark.parametrize("make", [mlp, cnn])
@@ -55,12 +55,10 @@ def test_an_epoch_and_the_accuracy(rng: np.random.Generator) -> None:
     y = (x[:, 0] > 0).astype("int64")
     loader = nn.data.DataLoader(nn.data.TensorDataset(x, y), 16, shuffle=True, seed=0)
     model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
-    optimizer = nn.optim.Adam(model.parameters(), lr=0.05)
-    steps: list[int] = []
-    for _ in range(5):
-        found = train_epoch(model, nn.CrossEntropyLoss(), optimizer, loader, lambda: steps.append(1))
-    assert len(found) == 4 and len(steps) == 20
-    assert accuracy(model, loader) > 0.95 and not model.training
+    trainer = nn.Trainer(model, nn.CrossEntropyLoss(), nn.optim.Adam(model.parameters(), lr=0.05), metrics=[nn.trainer.Accuracy()])
+    history = trainer.fit(loader, epochs=5, validation=loader)
+    assert trainer.step == 20 and len(history) == 5
+    assert history[-1]["val_accuracy"] > 0.95 and history[-1]["val_accuracy"] == np.mean(model(x).data.argmax(1) == y)
 
 
 def test_training_repeats() -> None:

@@ -66,6 +66,8 @@ class Backend:
     """Whether comparing indices with sizes is cheap, and worth it: not where it waits for a device or a trace."""
     blocks = 0
     """How many elements of large arrays to update at a time, in views of the whole; 0 for all at once."""
+    executor = ""
+    """The module of `agnostic_ad.graph.executors` that writes its programs; straight calls where there is none."""
     fallbacks: ClassVar[dict[str, Callable[..., Any]]] = {}
     """Composites of the op table, for functions that a library lacks."""
     replaced: ClassVar[frozenset[str]] = frozenset()
@@ -95,6 +97,11 @@ class Backend:
         return Chapter(self, "nn")
 
     @cached_property
+    def graph(self) -> Chapter:
+        """Choices and loops."""
+        return Chapter(self, "graph")
+
+    @cached_property
     def linalg(self) -> Chapter:
         """Linear algebra."""
         return Chapter(self, "linalg")
@@ -111,7 +118,7 @@ class Backend:
 
     def extension(self, name: str) -> Any:
         """Give the library's own module of a chapter's functions; None where it has none."""
-        return None if name == "nn" else getattr(self.xp, name, None)
+        return None if name in ("nn", "graph") else getattr(self.xp, name, None)
 
     def __repr__(self) -> str:
         return f"<backend {self.name}>"

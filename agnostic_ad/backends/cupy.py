@@ -7,16 +7,55 @@ from typing import Any
 
 import array_api_compat.cupy as xp
 import cupy as cp
+import numpy as np
 
 from agnostic_ad.backends import scipy
 from agnostic_ad.backends.base import Backend, NumpyLike
 from agnostic_ad.backends.numpy import make as numpy_backend
 
 
+class Stager:
+    """Copies NumPy arrays to a device through pinned memory and on a stream of its own, while what was asked for before goes on.
+
+    Memory of the device belongs to the stream that is current, since there it will be freed: the copy waits until that stream has done what it was
+    asked for so far, which may still use the memory; and that stream waits for the copy when the array is delivered.
+    """
+
+    def __init__(self, device: Any) -> None:
+        self._device = cp.cuda.Device() if device is None else device
+        with self._device:
+            self._stream = cp.cuda.Stream(non_blocking=True)
+        self._hosts: list[tuple[Any, Any]] = []  # pinned memory, until its copy is done
+
+    def stage(self, x: Any) -> tuple[Any, Any]:
+        """Begin to copy; give what `deliver` takes."""
+        self._hosts = [(host, copied) for host, copied in self._hosts if not copied.done]
+        with self._device:
+            out = cp.empty(x.shape, x.dtype)
+            if x.nbytes:
+                host = np.frombuffer(cp.cuda.alloc_pinned_memory(x.nbytes), x.dtype, x.size).reshape(x.shape)
+                host[...] = x
+                self._stream.wait_event(cp.cuda.get_current_stream().record())
+                out.set(host, stream=self._stream)
+                copied = self._stream.record()
+                self._hosts.append((host, copied))
+            else:
+                copied = self._stream.record()
+        return out, copied
+
+    def deliver(self, staged: tuple[Any, Any]) -> Any:
+        """Give the array, for use on the current stream."""
+        out, copied = staged
+        with self._device:
+            cp.cuda.get_current_stream().wait_event(copied)
+        return out
+
+
 class CupyBackend(NumpyLike):
     """Arrays on an NVIDIA (or ROCm) GPU."""
 
     tells_views = True
+    executor = "cupy"
     operators = {
         "add": operator.add,
         "subtract": operator.sub,
@@ -79,6 +118,10 @@ class CupyBackend(NumpyLike):
             return cp.asarray(x)
         with place:
             return cp.asarray(x)
+
+    def stager(self, device: Any = None) -> Stager:
+        """Give what copies batches to the device ahead of time."""
+        return Stager(self.parse_device(device))
 
     def to_device(self, x: Any, device: Any) -> Any:
         """Move."""

@@ -8,7 +8,7 @@ step makes no new code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from agnostic_ad.errors import AgnosticADError
 
@@ -28,13 +28,18 @@ class Code:
         Assignments.
     numbers : list of float
         The values of ``k0``, ``k1``, ...
+    results : list of str
+        The names of results, for who writes code without `write`.
     """
+
+    functions: ClassVar[Mapping[str, str]]
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.numbers: list[float] = []
+        self.results: list[str] = []
 
-    def add(self, text: str) -> Expression:
+    def note(self, text: str) -> Expression:
         """Write a line that computes ``text``, and give its result."""
         name = f"t{len(self.lines)}"
         self.lines.append(f"{name} = {text}")
@@ -50,10 +55,10 @@ class Code:
         return f"k{len(self.numbers) - 1}"
 
     def __getattr__(self, name: str) -> Callable[..., Expression]:
-        template = FUNCTIONS.get(name)
+        template = self.functions.get(name)
         if template is None:
             raise NoCodeError(f"there is no code for {name!r}")
-        return lambda *operands: self.add(template.format(*map(self.operand, operands)))
+        return lambda *operands: self.note(template.format(*map(self.operand, operands)))
 
 
 FUNCTIONS = {
@@ -68,21 +73,46 @@ FUNCTIONS = {
     "minimum": "({0} if {0} < {1} or {0} != {0} else {1})",
     "sign": "({0} if {0} != {0} or {0} == zero else (one if {0} > zero else -one))",
     "where": "({1} if {0} else {2})",
+    "pow": "{0} ** {1}",
     "zeros_like": "zero",
     "ones_like": "one",
+    "astype": "(one if {0} else zero)",
+    "bitwise_and": "{0} & {1}",
+    "bitwise_invert": "not {0}",
+    "bitwise_or": "{0} | {1}",
+    "ceil": "ceil({0})",
+    "floor": "floor({0})",
+    "isnan": "{0} != {0}",
+    "logical_and": "{0} & {1}",
+    "logical_not": "not {0}",
+    "logical_or": "{0} | {1}",
+    "negative": "-{0}",
+    "reciprocal": "one / {0}",
+    "relu": "({0} if {0} > zero or {0} != {0} else zero)",
+    "round": "rint({0})",
+    "tanh": "tanh({0})",
+    "trunc": "trunc({0})",
+    "equal": "{0} == {1}",
+    "not_equal": "{0} != {1}",
+    "less": "{0} < {1}",
+    "less_equal": "{0} <= {1}",
+    "greater": "{0} > {1}",
+    "greater_equal": "{0} >= {1}",
     "add": "{0} + {1}",
     "subtract": "{0} - {1}",
     "multiply": "{0} * {1}",
     "divide": "{0} / {1}",
 }
 
+Code.functions = FUNCTIONS
+
 
 def _binary(template: str) -> Any:
-    return lambda self, other: self.code.add(template.format(self.name, self.code.operand(other)))
+    return lambda self, other: self.code.note(template.format(self.name, self.code.operand(other)))
 
 
 def _reflected(template: str) -> Any:
-    return lambda self, other: self.code.add(template.format(self.code.operand(other), self.name))
+    return lambda self, other: self.code.note(template.format(self.code.operand(other), self.name))
 
 
 class Expression:
@@ -103,12 +133,12 @@ class Expression:
     __hash__ = object.__hash__
 
     def __neg__(self) -> Expression:
-        return self.code.add(f"-{self.name}")
+        return self.code.note(f"-{self.name}")
 
     def __pow__(self, power: Any) -> Expression:
         if power == 2:
-            return self.code.add(f"{self.name} * {self.name}")
-        return self.code.sqrt(self) if power == 0.5 else self.code.add(f"{self.name} ** {self.code.operand(power)}")
+            return self.code.note(f"{self.name} * {self.name}")
+        return self.code.sqrt(self) if power == 0.5 else self.code.pow(self, power)
 
     def __bool__(self) -> bool:
         raise NoCodeError("an elementwise function asks for the value of an array")

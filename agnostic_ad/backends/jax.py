@@ -11,16 +11,18 @@ import numpy as np
 
 from agnostic_ad.backends import scipy
 from agnostic_ad.backends.base import Backend
+from agnostic_ad.backends.jax_control import JaxControl
 from agnostic_ad.backends.jax_nn import JaxNeural
 from agnostic_ad.backends.keys import specified
 
 _SPECIAL = scipy.Special(jax.scipy.special)
 
 
-class JaxBackend(JaxNeural):
+class JaxBackend(JaxNeural, JaxControl):
     """``jax.numpy``."""
 
     mutable = False
+    executor = "jax"
     # the first fails for matrices without elements; of the others, beta is right to 1e-8, erfcx 0 beyond 26, hyp1f1 wrong from -20 down
     replaced = frozenset({"linalg.matrix_rank", "special.beta", "special.betaln", "special.erfcx", "special.hyp1f1"})
 

@@ -23,20 +23,22 @@ from agnostic_ad.backends.expressions import NoCodeError, write
 from agnostic_ad.backends.numpy import NumpyBackend
 from agnostic_ad.backends.numpy_activations import GELU, GELU_TANH
 
-__all__ = ["NumbaBackend", "elementwise"]
+__all__ = ["NumbaBackend", "elementwise", "loop_of"]
 
 _LOOPS: dict[str, Callable[..., Any]] = {}
 _LOCK = threading.Lock()
-_HEADER = """from math import log, sqrt
+_HEADER = """from math import sqrt
 
-from agnostic_ad.backends.numba_kernels import exp, {decorator} as compiled
+from numpy import ceil, empty, floor, rint, trunc
+
+from agnostic_ad.backends.numba_kernels import add_up, exp, log, tanh, {decorator} as compiled
 
 
 @compiled
 """
 
 
-def _loop(source: str) -> Callable[..., Any]:
+def loop_of(source: str) -> Callable[..., Any]:
     """Compile the function ``loop`` of a piece of source; once, and for later processes too where the folder for caches can be written."""
     with _LOCK:
         found = _LOOPS.get(source)
@@ -95,7 +97,7 @@ def elementwise(function: Callable[..., Mapping[str, Any]], inputs: dict[str, An
     lines += [f"        {line}" for line in code.lines]
     lines += [f"        {places[name]}[i] = {text}" for name, text in results.items()]
     real = arrays[0].dtype.type
-    _loop("\n".join(lines) + "\n")(real(0), real(1), *map(real, code.numbers), *arrays)
+    loop_of("\n".join(lines) + "\n")(real(0), real(1), *map(real, code.numbers), *arrays)
     return others
 
 
@@ -107,6 +109,8 @@ def _served(*arrays: Any) -> bool:
 
 class NumbaBackend(NumpyBackend):
     """NumPy, but for what is compiled."""
+
+    executor = "numba"
 
     def in_one_pass(self, function: Callable[..., Mapping[str, Any]], arrays: dict[str, Any]) -> dict[str, Any] | None:
         """Run an elementwise function, and write its results over the arrays of the same names; None where that cannot be done."""

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-__all__ = ["channels", "channels_pull", "compiled", "compiled_here", "exp", "rows", "rows_pull"]
+__all__ = ["add_up", "channels", "channels_pull", "compiled", "compiled_here", "exp", "log", "rows", "rows_pull", "tanh"]
 
 
 def _compiler(cache: bool, *liberties: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -31,16 +31,41 @@ summing = _compiler(True, "nsz", "reassoc")
 
 
 def exp(x: Any) -> Any:
-    """Exponentiate: in single precision in a form that the compiler makes vectors of, to 1.5 units in the last place."""
+    """Exponentiate, in a form that the compiler makes vectors of, to 1.6 units in the last place."""
     raise NotImplementedError("inside compiled functions only")
 
 
-@overload(exp, jit_options={"fastmath": {"contract"}, "error_model": "numpy"})  # type: ignore[untyped-decorator]
-def _exp(x: Any) -> Any:
-    def long(x: Any) -> Any:
-        return math.exp(x)
+def log(x: Any) -> Any:
+    """Give the natural logarithm: in single precision likewise, to one unit."""
+    raise NotImplementedError("inside compiled functions only")
 
-    # 2^n e^r with |r| <= log(2) / 2; log(2) in two parts. The polynomial has the least error of its degree (Cephes library, S. L. Moshier).
+
+def tanh(x: Any) -> Any:
+    """Give the hyperbolic tangent, likewise, to 2.5 units."""
+    raise NotImplementedError("inside compiled functions only")
+
+
+_STRICT: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
+
+
+# The polynomials have the least error of their degrees (Cephes library, S. L. Moshier); log(2) comes in two parts.
+@overload(exp, jit_options=_STRICT)  # type: ignore[untyped-decorator]
+def _exp(x: Any) -> Any:
+    # 2^n e^r with |r| <= log(2) / 2; the power in two steps: 2^128 is no number, and 2^-140 a small one
+    def long(x: Any) -> Any:
+        x = -746.0 if x < -746.0 else x
+        x = 709.8 if x > 709.8 else x
+        n = np.floor(x * 1.4426950408889634 + 0.5)
+        r = x - n * 6.93145751953125e-1 - n * 1.42860682030941723212e-6
+        z = r * r
+        p = ((1.26177193074810590878e-4 * z + 3.02994407707441961300e-2) * z + 1.0) * r
+        q = ((3.00198505138664455042e-6 * z + 2.52448340349684104192e-3) * z + 2.27265548208155028766e-1) * z + 2.0
+        n = n if n == n else 0.0  # no integer stands for NaN
+        half = np.int64(np.int32(n) >> 1)
+        low = np.int64((half + 1023) << 52).view(np.float64)
+        high = np.int64((np.int64(np.int32(n)) - half + 1023) << 52).view(np.float64)
+        return (1.0 + 2.0 * p / (q - p)) * low * high
+
     def short(x: Any) -> Any:
         x = np.float32(-104.0) if x < np.float32(-104.0) else x
         x = np.float32(88.73) if x > np.float32(88.73) else x
@@ -52,12 +77,75 @@ def _exp(x: Any) -> Any:
         p = p * r + np.float32(4.1665795894e-2)
         p = p * r + np.float32(1.6666665459e-1)
         p = p * r + np.float32(5.0000001201e-1)
-        half = np.int32(np.int32(n) >> 1)  # in two steps: 2^128 is no number, and 2^-140 a small one
+        half = np.int32(np.int32(n) >> 1)
         low = np.int32((half + 127) << 23).view(np.float32)
         high = np.int32((np.int32(n) - half + 127) << 23).view(np.float32)
         return (p * r * r + r + np.float32(1.0)) * low * high
 
     return short if x == numba.types.float32 else long
+
+
+@overload(log, jit_options=_STRICT)  # type: ignore[untyped-decorator]
+def _log(x: Any) -> Any:
+    def long(x: Any) -> Any:
+        return math.log(x)
+
+    # the logarithm of a fraction between sqrt(1/2) and sqrt(2), and of the power of two that it is scaled by
+    def short(x: Any) -> Any:
+        small = x < np.float32(1.17549435e-38)
+        bits = np.float32(x * np.float32(8388608.0) if small else x).view(np.int32)
+        bits = np.int32(bits - 0x3F3504F3)
+        e = np.float32(bits >> 23) - (np.float32(23.0) if small else np.float32(0.0))
+        m = np.int32((bits & 0x007FFFFF) + 0x3F3504F3).view(np.float32) - np.float32(1.0)
+        p = np.float32(7.0376836292e-2)
+        p = p * m + np.float32(-1.1514610310e-1)
+        p = p * m + np.float32(1.1676998740e-1)
+        p = p * m + np.float32(-1.2420140846e-1)
+        p = p * m + np.float32(1.4249322787e-1)
+        p = p * m + np.float32(-1.6668057665e-1)
+        p = p * m + np.float32(2.0000714765e-1)
+        p = p * m + np.float32(-2.4999993993e-1)
+        p = p * m + np.float32(3.3333331174e-1)
+        z = m * m
+        y = m + (p * m * z - e * np.float32(2.12194440e-4) - np.float32(0.5) * z) + e * np.float32(0.693359375)
+        y = y if x < np.float32(np.inf) else x  # infinity, and NaN
+        y = np.float32(np.nan) if x < np.float32(0.0) else y
+        return np.float32(-np.inf) if x == np.float32(0.0) else y
+
+    return short if x == numba.types.float32 else long
+
+
+@overload(tanh, jit_options=_STRICT)  # type: ignore[untyped-decorator]
+def _tanh(x: Any) -> Any:
+    # 1 - 2 / (1 + exp(2 |x|)), and near zero, where that cancels, a polynomial
+    def long(x: Any) -> Any:
+        z = x * x
+        p = (-9.64399179425052238628e-1 * z - 9.92877231001918586564e1) * z - 1.61468768441708447952e3
+        q = ((z + 1.12811678491632931402e2) * z + 2.23548839060100448583e3) * z + 4.84406305325125486048e3
+        far = np.copysign(1.0 - 2.0 / (1.0 + exp(2.0 * abs(x))), x)
+        return x * (1.0 + z * (p / q)) if abs(x) < 0.625 else far
+
+    def short(x: Any) -> Any:
+        z = x * x
+        p = np.float32(-5.70498872745e-3)
+        p = p * z + np.float32(2.06390887954e-2)
+        p = p * z + np.float32(-5.37397155531e-2)
+        p = p * z + np.float32(1.33314422036e-1)
+        p = p * z + np.float32(-3.33332819422e-1)
+        one, two = np.float32(1.0), np.float32(2.0)
+        far = np.copysign(one - two / (one + exp(two * abs(x))), x)
+        return x * (one + z * p) if abs(x) < np.float32(0.625) else far
+
+    return short if x == numba.types.float32 else long
+
+
+@summing
+def add_up(x, n):  # type: ignore[no-untyped-def]
+    """Sum the first ``n`` elements."""
+    s = x.dtype.type(0.0)
+    for i in range(n):
+        s += x[i]
+    return s
 
 
 # --- standardization over the last axes: rows of a matrix -------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class NumpyBackend(
 
     checks_bounds = True
     tells_views = True
+    executor = "numpy"
     replaced = frozenset({"unique_values"})  # complex numbers in no order, where its sisters sort them
 
     log1p = exact_log1p

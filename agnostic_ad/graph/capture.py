@@ -2,61 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
 from agnostic_ad import trees
 from agnostic_ad.errors import UnsupportedError
-from agnostic_ad.levels import Array, Level, device_of
+from agnostic_ad.graph import sizes
+from agnostic_ad.graph.ir import Graph, GraphNode, Output, shape_text
+from agnostic_ad.graph.lines import is_ours, line_of, user_line
+from agnostic_ad.levels import Array, Level, check_alive, device_of
 from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace, lookup
 from agnostic_ad.op import Op
+from agnostic_ad.ops import TABLE
+from agnostic_ad.random import default_generator
 
-__all__ = ["Graph", "GraphNode", "TraceLevel", "Traced", "capture"]
-
-
-class GraphNode:
-    """One operation of a graph.
-
-    Attributes
-    ----------
-    op : Op or None
-        The operation; None for an input.
-    inputs : tuple
-        `Output` places of other nodes, and constants: arrays, numbers, None.
-    params : dict
-        The static parameters.
-    outputs : tuple of ShapeDtype
-        What is known of the results.
-    """
-
-    __slots__ = ("inputs", "name", "op", "outputs", "params")
-
-    def __init__(self, op: Op | None, inputs: tuple[Any, ...], params: dict[str, Any], outputs: tuple[ShapeDtype, ...], name: str) -> None:
-        self.op, self.inputs, self.params, self.outputs, self.name = op, inputs, params, outputs, name
-
-    def __repr__(self) -> str:
-        operands = ", ".join(repr(i) if isinstance(i, Output) else _brief(i) for i in self.inputs)
-        results = ", ".join(f"{o.dtype}{list(o.shape)}" for o in self.outputs)
-        return f"{self.name}: {results} = {'input' if self.op is None else self.op.name}({operands})"
+__all__ = ["Graph", "GraphNode", "Output", "TraceLevel", "Traced", "capture"]
 
 
-class Output:
-    """A place in a graph: one result of one node."""
-
-    __slots__ = ("index", "node")
-
-    def __init__(self, node: GraphNode, index: int) -> None:
-        self.node, self.index = node, index
-
-    def __repr__(self) -> str:
-        return self.node.name + (f"[{self.index}]" if len(self.node.outputs) > 1 else "")
-
-
-def _brief(x: Any) -> str:
-    shape = getattr(x, "shape", None)
-    return f"const{list(shape)}" if shape else repr(x)
+WHOLE = frozenset({"sort", "nn.softmax_cross_entropy_grad", "nn.attention_pull", "nn.standardize_pull"})
+WHOLE |= {"nn.rnn_pull", "nn.gru_pull", "nn.lstm_pull", "nn.ctc_posterior"}
+"""Composites that stay one node of a graph: libraries, or this package's own code for them, are much quicker than their parts."""
 
 
 class Traced(Array):
@@ -88,46 +57,119 @@ class Traced(Array):
         """The library's backend."""
         return self.level.backend
 
+    @property
+    def name(self) -> str:
+        """What texts call it."""
+        return self.place.node.name
+
     @property  # type: ignore[misc]
     def data(self) -> Any:
         """Refuse: there is none."""
         return self._escape("data")
 
     def _escape(self, how: str) -> Any:
+        self._check()
         raise UnsupportedError(
-            f"{how} needs a value, but {self.level.label} is being captured: {self!r} has none yet. Return it from the function and "
-            "look at what the graph gives; for a choice by value use xp.where."
+            f"{how} needs a value, but {self.level.label} is being captured: {self!r} has none yet{_here()}. Return it from the function and "
+            "look at what the graph gives; for a choice by value use graph.cond, or xp.where."
         )
 
     def __bool__(self) -> bool:
+        self._check()
         raise UnsupportedError(
-            f"`if`, `while`, `and` and `or` need a value, but {self.level.label} is being captured: {self!r} has none yet. "
-            "Use xp.where(condition, a, b) (graph.cond, once there is one) in place of `if`."
+            f"`if`, `while`, `and` and `or` need a value, but {self.level.label} is being captured: {self!r} has none yet{_here()}. "
+            "Use graph.cond(condition, true_fn, false_fn, *operands) in place of `if`, graph.while_loop in place of `while`, or xp.where."
         )
 
+    def _check(self) -> None:
+        check_alive(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Refuse: there are no values."""
+        return self._escape("np.asarray()")
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """Refuse: there are no values."""
+        return self._escape("__dlpack__")
+
+    def numpy(self) -> Any:
+        """Refuse: there are no values."""
+        return self._escape("numpy()")
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Refuse: what it adds into lies outside of the graph."""
+        raise UnsupportedError(
+            f"backward() adds into .grad of arrays outside of {self.level.label}, which a graph cannot keep{_here()}. Take derivatives by ad.grad "
+            "or ad.value_and_grad, with the parameters as arguments (nn.functional_call), and return them; or use ad.compile."
+        )
+
+    def __len__(self) -> int:
+        if self.shape and isinstance(self.shape[0], sizes.Dim):
+            raise UnsupportedError(
+                f"len() and iteration need a size, but axis 0 of {self!r} has any size{_here()}. Use x.shape[0] for computing, and graph.scan "
+                "or ad.vmap for what is done to each element; or capture with a fixed size."
+            )
+        return super().__len__()
+
+    def __iter__(self) -> Any:
+        len(self)
+        return super().__iter__()
+
     def __repr__(self) -> str:
-        return f"Traced({self.place!r}: {self.dtype}{list(self.shape)})"
+        node = self.place.node
+        where = f", {node.where}" if node.where else ""
+        return f"Traced({self.place!r}: {self.dtype}{shape_text(self.shape)}{where})"
+
+
+def _here() -> str:
+    line = user_line(2)
+    return f" ({line})" if line else ""
 
 
 class TraceLevel(Level):
-    """A capture while it runs."""
+    """A capture while it runs.
 
-    __slots__ = ("backend", "nodes")
+    Parameters
+    ----------
+    label : str
+        What texts call it.
+    backend : Backend
+        The library that is captured for.
+
+    Attributes
+    ----------
+    nodes : list of GraphNode
+        The operations so far.
+    guards : dict
+        What comparisons of sizes the graph takes for granted.
+    """
+
+    __slots__ = ("_scopes", "backend", "guards", "nodes")
     fixed_shapes = True
+    whole = WHOLE
 
     def __init__(self, label: str, backend: Any) -> None:
         super().__init__(label)
         self.backend = backend
         self.nodes: list[GraphNode] = []
+        self.guards: dict[Any, sizes.Guard] = {}
+        self._scopes: dict[tuple[int, int], str] = {}
 
     def lift(self, x: Any) -> Traced:
         """Make a constant of the graph."""
         spec = ShapeDtype(tuple(x.shape), x.dtype)
-        return self._traced(GraphNode(None, (x,), {}, (spec,), f"c{len(self.nodes)}"), 0, device_of(x))
+        where, scope = self._from()
+        return self._traced(GraphNode(None, (x,), {}, (spec,), f"c{len(self.nodes)}", where, scope), 0, device_of(x))
 
-    def input(self, spec: ShapeDtype, device: Any, position: int) -> Traced:
+    def input(self, spec: ShapeDtype, device: Any, position: int, name: str = "") -> Traced:
         """Make an input of the graph."""
-        return self._traced(GraphNode(None, (), {}, (spec,), f"in{position}"), 0, device)
+        where, _ = self._from()
+        return self._traced(GraphNode(None, (), {}, (spec,), name or f"in{position}", where), 0, device)
+
+    def number(self, value: Any, zero: Any) -> Traced:
+        """Make a size an array of the graph, of the dtype and on the device of a raw array."""
+        found: Traced = self.apply(TABLE["number_like"], (self.lift(zero),), {"value": value})
+        return found
 
     def _traced(self, node: GraphNode, index: int, device: Any) -> Traced:
         x: Traced = object.__new__(Traced)
@@ -136,17 +178,63 @@ class TraceLevel(Level):
 
     def apply(self, op: Op, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Find shape and dtype of the result, and note the operation."""
-        if op.abstract is None:
-            raise UnsupportedError(f"{op.name} has no rule for shapes; it cannot run inside {self.label}")
         specs = tuple(ShapeDtype(tuple(a.shape), a.dtype) if isinstance(a, Array) or lookup(a) is not None else a for a in args)
+        if op.abstract is None:
+            raise UnsupportedError(f"{op.name} has no rule for shapes; it cannot run inside {self.label}{_here()}")
         found = op.abstract(self.backend, specs, params)
         outputs = found if isinstance(found, tuple) else (found,)
         inputs = tuple(_place(self, a) for a in args)
-        node = GraphNode(op, inputs, params, outputs, f"v{len(self.nodes)}")
+        node = GraphNode(op, inputs, params, outputs, f"v{len(self.nodes)}", *self._from())
         self.nodes.append(node)
         device = next((a.device for a in args if isinstance(a, Traced) and a.level is self), None)
         results = tuple(self._traced(node, i, device) for i in range(len(outputs)))
         return results if isinstance(found, tuple) else results[0]
+
+    def _from(self) -> tuple[str | None, str]:
+        """Give the user's line that is running, and the path of the module."""
+        frame: FrameType | None = sys._getframe(2)
+        where, modules = None, []
+        while frame is not None:
+            code = frame.f_code
+            if where is None and not is_ours(frame):
+                where = line_of(frame)
+            if code.co_name == "forward" and code.co_varnames:
+                own = frame.f_locals.get(code.co_varnames[0])
+                if hasattr(own, "named_modules"):
+                    modules.append(own)
+            frame = frame.f_back
+        return where, self._scope(modules[::-1])
+
+    def _scope(self, modules: list[Any]) -> str:
+        if not modules:
+            return ""
+        path, parent = type(modules[0]).__name__, modules[0]
+        for module in modules[1:]:
+            if module is parent:  # forward of a base class
+                continue
+            key = id(parent), id(module)
+            if key not in self._scopes:
+                self._scopes[key] = next((name for name, m in parent.named_modules() if m is module), type(module).__name__)
+            path, parent = f"{path}.{self._scopes[key]}", module
+        return path
+
+
+def _of_parts(op: Op) -> Callable[..., Any]:
+    """Give the rule for shapes of a composite: that of its parts."""
+
+    def abstract(backend: Any, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        assert op.composite is not None
+        scratch = TraceLevel(op.name, backend)
+        with scratch:
+            inputs = [scratch.input(a, None, 0) if isinstance(a, ShapeDtype) else a for a in args]
+            y = op.invoke(op.composite, (scratch.rules(backend),), inputs, params)
+        return tuple(x.spec for x in y) if isinstance(y, tuple) else y.spec
+
+    return abstract
+
+
+for _name in WHOLE:
+    TABLE[_name].abstract = _of_parts(TABLE[_name])
 
 
 def _place(level: TraceLevel, x: Any) -> Any:
@@ -156,53 +244,7 @@ def _place(level: TraceLevel, x: Any) -> Any:
     return node.inputs[0] if node.op is None and node.inputs else x.place  # a constant is its own place
 
 
-class Graph:
-    """A function as a list of operations.
-
-    Calling it with arrays runs the operations, on whatever the arrays are: raw arrays of the library, or those of a transformation, so a
-    graph can be differentiated, batched and captured again.
-
-    Attributes
-    ----------
-    nodes : list of GraphNode
-        The operations, in the order of their calls.
-    inputs : list of GraphNode
-        One a leaf of the arguments.
-    outputs : list
-        Places of the results' leaves, or constants.
-    """
-
-    def __init__(self, label: str, nodes: list[GraphNode], inputs: list[GraphNode], outputs: list[Any], specs: tuple[Any, Any]) -> None:
-        self.label, self.nodes, self.inputs, self.outputs = label, nodes, inputs, outputs
-        self._in_spec, self._out_spec = specs
-
-    def __call__(self, *args: Any) -> Any:
-        flat, spec = trees.flatten(args)
-        if spec != self._in_spec:
-            raise TypeError(f"{self.label}: called with structure {spec}, captured with {self._in_spec}")
-        values: dict[int, Any] = {}
-        for node, x in zip(self.inputs, flat, strict=True):
-            want = node.outputs[0]
-            if not hasattr(x, "shape"):
-                x = np.asarray(x)
-            if tuple(x.shape) != want.shape or x.dtype != want.dtype:
-                raise TypeError(
-                    f"{self.label}: input {node.name} has shape {tuple(x.shape)} and dtype {x.dtype}; captured with {want.shape}, {want.dtype}"
-                )
-            values[id(node)] = (x,)
-        for node in self.nodes:
-            assert node.op is not None
-            operands = tuple(values[id(i.node)][i.index] if isinstance(i, Output) else i for i in node.inputs)
-            y = node.op.run(operands, node.params)
-            values[id(node)] = y if isinstance(y, tuple) else (y,)
-        return trees.unflatten(self._out_spec, [values[id(o.node)][o.index] if isinstance(o, Output) else o for o in self.outputs])
-
-    def __repr__(self) -> str:
-        lines = [f"Graph of {self.label}:", *(f"  {n!r}" for n in (*self.inputs, *self.nodes))]
-        return "\n".join([*lines, f"  return {', '.join(repr(o) if isinstance(o, Output) else _brief(o) for o in self.outputs)}"])
-
-
-def capture(f: Callable[..., Any], *specs: Any) -> Graph:
+def capture(f: Callable[..., Any], *specs: Any, xp: Any = None, device: Any = None) -> Graph:
     """Run a function once without data, and give the operations that it called.
 
     Parameters
@@ -211,11 +253,21 @@ def capture(f: Callable[..., Any], *specs: Any) -> Graph:
         Takes trees of arrays; returns a tree of arrays. It may hold any transformation.
     *specs : tree of ShapeDtype or array
         What the arguments will be like. Arrays give their library, device, shape and dtype; a ``ShapeDtype`` with a dtype's name means NumPy,
-        where no array among the specs says otherwise.
+        where neither ``xp`` nor an array among the specs says otherwise. A size may be None (any size, which the graph finds anew at each call), or a name: axes
+        of one name have one size. The function is then run twice, with two assumed sizes.
+    xp : namespace, optional
+        The library that the graph is for.
+    device : device or str, optional
+        Where arguments given as ``ShapeDtype`` will be.
 
     Returns
     -------
     Graph
+
+    Raises
+    ------
+    UnsupportedError
+        Where the function needs a value that is not there yet, or loses track of a size: in ``if``, ``float()``, ``range(x.shape[0])``.
 
     Examples
     --------
@@ -231,20 +283,53 @@ def capture(f: Callable[..., Any], *specs: Any) -> Graph:
     bad = next((x for x in arrays if not (isinstance(x, Array) or lookup(x) is not None)), None)
     if bad is not None:
         raise TypeError(f"capture takes arrays and graph.ShapeDtype(shape, dtype) as specs, not {type(bad).__name__}")
-    backend = backend_of_namespace(np) if not arrays else arrays[0].backend if isinstance(arrays[0], Array) else lookup(arrays[0])
-    assert backend is not None
+    backend = None if not arrays else arrays[0].backend if isinstance(arrays[0], Array) else lookup(arrays[0])
+    if backend is None or xp is not None:
+        backend = backend_of_namespace(np if xp is None else xp)
     label = f"capture({getattr(f, '__name__', type(f).__name__)})"
-    level = TraceLevel(label, backend)
-    with level:
-        inputs = []
-        for position, x in enumerate(flat):
-            if any(not isinstance(n, int) for n in x.shape):
-                raise UnsupportedError(
-                    f"{label}: the shape {tuple(x.shape)} has a size that is no integer; sizes of any value are not supported yet"
-                )
-            device = None if isinstance(x, ShapeDtype) else device_of(x)
-            inputs.append(level.input(ShapeDtype(tuple(x.shape), backend.dtype(x.dtype)), device, position))
-        nodes = [x.place.node for x in inputs]  # now: f may change its arguments in place
-        y = f(*trees.unflatten(in_spec, inputs))
-        results, out_spec = trees.flatten(y)
-    return Graph(label, level.nodes, nodes, [_place(level, r) for r in results], (in_spec, out_spec))
+    once = _Capture(f, label, backend, flat, in_spec, backend.parse_device(device))
+    if not once.any_size:
+        return once.run(sizes.HINTS[0])
+    from agnostic_ad.graph.comparing import compare
+
+    state = default_generator.get_state()
+    first = once.run(sizes.HINTS[0])
+    default_generator.set_state(state)
+    second = once.run(sizes.HINTS[1])
+    compare(label, first, second)
+    return first
+
+
+class _Capture:
+    """What is to be captured; it may be run several times, with different hints for the axes of any size."""
+
+    def __init__(self, f: Callable[..., Any], label: str, backend: Any, flat: list[Any], in_spec: Any, device: Any) -> None:
+        self.device = device
+        self.f, self.label, self.backend, self.flat, self.in_spec = f, label, backend, flat, in_spec
+        names = iter(f"n{i}" for i in range(sum(len(x.shape) for x in flat)))
+        self.shapes = [tuple(next(names) if n is None else n for n in x.shape) for x in flat]
+        for shape in self.shapes:
+            wrong = next((n for n in shape if not isinstance(n, int | str) or n == ""), None)
+            if wrong is not None:
+                raise TypeError(f"{label}: {wrong!r} in the shape {shape} is no size: an integer, None for any size, or a name is")
+        self.any_size = any(isinstance(n, str) for shape in self.shapes for n in shape)
+
+    def run(self, hint: int) -> Graph:
+        """Run the function on arrays without data."""
+        level = TraceLevel(self.label, self.backend)
+        with level:
+            inputs = []
+            for position, (x, shape) in enumerate(zip(self.flat, self.shapes, strict=True)):
+                known = tuple(sizes.symbol(n, hint, level) if isinstance(n, str) else n for n in shape)
+                device = self.device if isinstance(x, ShapeDtype) else device_of(x)
+                inputs.append(level.input(ShapeDtype(known, self.backend.dtype(x.dtype)), device, position))
+            nodes = [x.place.node for x in inputs]  # now: f may change its arguments in place
+            try:
+                y = self.f(*trees.unflatten(self.in_spec, inputs))
+            except (TypeError, ValueError) as error:
+                if isinstance(error.__cause__, UnsupportedError):  # NumPy hides what it was told, where a value is written into its array
+                    raise error.__cause__ from error
+                raise
+            results, out_spec = trees.flatten(y)
+        places = [_place(level, r) for r in results]
+        return Graph(self.label, level.nodes, nodes, places, (self.in_spec, out_spec), self.backend, tuple(level.guards.values()))

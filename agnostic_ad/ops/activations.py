@@ -326,7 +326,8 @@ def _keep(xp: Any, x: Any, *, p: float = 1.0) -> Any:
 
 @general("nn.noise")
 def _noise(xp: Any, x: Any, *, kind: str = "uniform", low: float = 0.5, high: float = 0.5) -> Any:
-    drawn = default_generator.uniform(tuple(x.shape), low, high) if kind == "uniform" else default_generator.gumbel(tuple(x.shape))
+    shape = tuple(x.shape)
+    drawn = default_generator.gumbel(shape) if kind == "gumbel" else getattr(default_generator, kind)(shape, low, high)
     return xp.astype(xp.from_numpy(drawn, device_of(x)), x.dtype)
 
 

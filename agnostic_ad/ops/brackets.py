@@ -15,7 +15,7 @@ import numpy as np
 from agnostic_ad import views
 from agnostic_ad.errors import EscapedArrayError
 from agnostic_ad.families import broadcast_shapes
-from agnostic_ad.levels import Array, Level, check_alive, deepest, inexact, lift_to
+from agnostic_ad.levels import Array, Level, Symbolic, check_alive, deepest, inexact, lift_to
 from agnostic_ad.namespaces import COMPLEX, lookup
 from agnostic_ad.ops.indexing import basic_shape, getitem
 
@@ -27,7 +27,11 @@ def normalize_key(key: Any) -> tuple[tuple[Any, ...], bool]:
     basic = True
     for k in key:
         if k is None or k is Ellipsis or isinstance(k, slice):
-            out.append(slice(*(None if e is None else operator.index(e) for e in (k.start, k.stop, k.step))) if isinstance(k, slice) else k)
+            out.append(
+                slice(*(e if e is None or isinstance(e, Symbolic) else operator.index(e) for e in (k.start, k.stop, k.step)))
+                if isinstance(k, slice)
+                else k
+            )
         elif isinstance(k, int) and not isinstance(k, bool):
             out.append(k)
         elif isinstance(k, Array) or lookup(k) is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agnostic_ad.families import broadcast_shapes, linear
-from agnostic_ad.levels import Array, device_of, inexact, lift_to, shapes_are_fixed
+from agnostic_ad.levels import Array, Symbolic, device_of, inexact, is_symbolic, lift_to, shapes_are_fixed
 from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.op import Op
 from agnostic_ad.samples import case, strided
@@ -144,12 +144,29 @@ def _from_dlpack(xp: Any) -> Any:
     return from_dlpack
 
 
+def _sizes(shape: Any) -> tuple[Any, ...]:
+    return tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+
+
+def _owner(numbers: Any) -> Any:
+    """Give the capture that sizes belong to which are known only when its graph runs."""
+    return next(n.level for n in numbers if isinstance(n, Symbolic))
+
+
+def _filled(xp: Any, shape: Any, make: Callable[[Any], Any]) -> Any:
+    """Give an array of one value, which ``make`` makes of a shape; where sizes are not known yet, one element is broadcast by an operation."""
+    if not is_symbolic(*_sizes(shape)):
+        return _lift(xp, make(shape))
+    return lift_to(xp.level, xp.broadcast_to(_owner(_sizes(shape)).lift(xp.backend.array(make(()))), shape))
+
+
 def _shaped(name: str) -> None:
     @creation(name)
     def make(xp: Any) -> Any:
         def create(shape: Any, *, dtype: Any = None, device: Any = None) -> Any:
-            raw = getattr(xp.backend, name)
-            return _lift(xp, raw(shape, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+            return _filled(
+                xp, shape, lambda n: getattr(xp.backend, name)(n, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device))
+            )
 
         return create
 
@@ -158,7 +175,7 @@ def _shaped(name: str) -> None:
         def create_like(x: Any, /, *, dtype: Any = None, device: Any = None) -> Any:
             place = device_of(x) if device is None else xp.backend.parse_device(device)
             kind = x.dtype if dtype is None else _dtype(xp, dtype)
-            return _lift(xp, getattr(xp.backend, name)(tuple(x.shape), dtype=kind, device=place))
+            return _filled(xp, tuple(x.shape), lambda n: getattr(xp.backend, name)(n, dtype=kind, device=place))
 
         return create_like
 
@@ -171,9 +188,12 @@ for _name in ("empty", "ones", "zeros"):
 def _full(xp: Any) -> Any:
     def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """Give an array filled with one value, through which derivatives flow."""
+        if is_symbolic(fill_value):
+            fill_value = fill_value.array(xp.backend, xp.zeros((), dtype=dtype or xp.backend.default("integral"), device=device))
         if _is_array(fill_value):
             return xp.broadcast_to(asarray(fill_value, dtype=dtype, device=device), shape)
-        return _lift(xp, xp.backend.full(shape, fill_value, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
+        make = xp.backend.full
+        return _filled(xp, shape, lambda n: make(n, fill_value, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
 
     asarray = xp.asarray
     return full
@@ -194,6 +214,11 @@ def _arange(xp: Any) -> Any:
     def arange(start: Any, /, stop: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None) -> Any:
         """Give evenly spaced values; the arguments carry no derivative."""
         numbers = [n.item() if isinstance(n, Array) else n for n in (start, stop, step)]
+        if is_symbolic(*numbers):
+            kind = xp.backend.default("integral" if all(isinstance(n, int | None) for n in numbers) else "real floating")
+            like = xp.backend.zeros((), dtype=kind if dtype is None else _dtype(xp, dtype), device=xp.backend.parse_device(device))
+            first, last = (0, numbers[0]) if stop is None else numbers[:2]
+            return lift_to(xp.level, xp.arange_like(_owner(numbers).lift(like), first, last, numbers[2]))
         return _lift(xp, xp.backend.arange(*numbers, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
 
     return arange
@@ -203,6 +228,10 @@ def _arange(xp: Any) -> Any:
 def _eye(xp: Any) -> Any:
     def eye(n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None) -> Any:
         """Give ones on a diagonal."""
+        if is_symbolic(n_rows, n_cols):
+            rows, columns = (xp.arange(n, device=device) for n in (n_rows, n_rows if n_cols is None else n_cols))
+            kind = xp.backend.default("real floating") if dtype is None else dtype
+            return xp.astype(xp.expand_dims(rows, axis=1) + k == columns, kind)
         return _lift(xp, xp.backend.eye(n_rows, n_cols, k=k, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
 
     return eye
@@ -213,6 +242,9 @@ def _linspace(xp: Any) -> Any:
     def linspace(start: Any, stop: Any, /, num: int, *, dtype: Any = None, device: Any = None, endpoint: bool = True) -> Any:
         """Give evenly spaced values, through whose ends derivatives flow."""
         raw = xp.backend
+        if is_symbolic(num):
+            along = xp.arange(num, dtype=dtype or raw.default("real floating"), device=device)
+            return along * (stop - start) / (num - 1 if endpoint else num) + start
         ends = [xp.asarray(end, device=device) for end in (start, stop) if _is_array(end)]
         if not ends:
             place = xp.backend.parse_device(device)

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from agnostic_ad.families import broadcast_shapes, composite, linear, normalize_axis, sum_to_shape
-from agnostic_ad.levels import device_of
+from agnostic_ad.levels import device_of, is_symbolic
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
 from agnostic_ad.samples import case, integers
@@ -26,11 +26,29 @@ def basic_shape(shape: tuple[Any, ...], key: tuple[Any, ...]) -> tuple[Any, ...]
             out.append(1)
             continue
         if isinstance(k, slice):
-            out.append(len(range(*k.indices(shape[axis]))))
+            out.append(_length(k, shape[axis]))
         elif not -shape[axis] <= k < shape[axis]:
             raise IndexError(f"index {k} is out of bounds for axis {axis} of size {shape[axis]}")
         axis += 1
     return tuple(out)
+
+
+def _length(k: slice, size: Any) -> Any:
+    """Give how many elements a slice picks from an axis."""
+    if not is_symbolic(size, k.start, k.stop, k.step):
+        return len(range(*k.indices(size)))
+    step = 1 if k.step is None else k.step
+    start, stop = _bound(k.start, 0 if step > 0 else size - 1, size), _bound(k.stop, size if step > 0 else -1, size)
+    return (stop - start + step - (1 if step > 0 else -1)) // step
+
+
+def _bound(given: Any, default: Any, size: Any) -> Any:
+    """Give where a slice begins or ends on an axis of any size, which is taken to be large enough."""
+    if given is None:
+        return default
+    if is_symbolic(size) and given:
+        size.require(">=", -given if given < 0 else given)
+    return size + given if given < 0 else given
 
 
 def expand_ellipsis(key: tuple[Any, ...], ndim: int) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.families import normalize_axis
 from agnostic_ad.levels import Array, device_of
 from agnostic_ad.namespaces import backend_of_namespace, lookup
@@ -315,11 +316,24 @@ def _drawing(name: str, draw: Callable[..., Any]) -> Callable[..., Any]:
         raw = self
         while isinstance(raw, Array):
             raw = raw.payload
+        if raw is None:  # a graph is being captured: it draws when it runs
+            return store(self, _noise(self, name, args, options, generator), name)
         values = placed(draw(generator or default_generator, self.shape, *args, **options), raw, self.shape)
         return store(self, values, name)
 
     drawn.__doc__ = f"Set all elements to random numbers of the host's generator (`agnostic_ad.Generator.{name[:-1]}`), and give the array."
     return drawn
+
+
+def _noise(x: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], generator: Generator | None) -> Any:
+    """Draw by an operation, which is done anew at each run of a graph."""
+    if generator is not None and generator is not default_generator:
+        raise UnsupportedError(f"{name} of an array without values draws from the default generator, not from a generator of its own")
+    if name == "bernoulli_":
+        return TABLE["astype"](TABLE["nn.keep"](x, p=(*args, *options.values(), 0.5)[0]), x.dtype)
+    first, second = (0.0, 1.0) if not args else (args[0], args[1] if len(args) > 1 else 1.0)
+    low, high = options.get("low", options.get("mean", first)), options.get("high", options.get("std", second))
+    return TABLE["nn.noise"](x, kind=name[:-1], low=low, high=high)
 
 
 _CASTS = {

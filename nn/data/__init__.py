@@ -1,6 +1,7 @@
 """Data in batches, under the names of ``torch.utils.data``."""
 
 from agnostic_ad.nn.data import datasets, transforms
+from agnostic_ad.nn.data.collate import default_collate, default_convert
 from agnostic_ad.nn.data.dataset import (
     ChainDataset,
     ConcatDataset,
@@ -13,7 +14,7 @@ from agnostic_ad.nn.data.dataset import (
     TensorDataset,
     random_split,
 )
-from agnostic_ad.nn.data.loader import DataLoader, default_collate
+from agnostic_ad.nn.data.loader import DataLoader
 from agnostic_ad.nn.data.samplers import (
     BatchSampler,
     DistributedSampler,
@@ -23,6 +24,7 @@ from agnostic_ad.nn.data.samplers import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from agnostic_ad.nn.data.workers import WorkerError, WorkerInfo, get_worker_info
 
 __all__ = [
     "BatchSampler",
@@ -42,8 +44,12 @@ __all__ = [
     "SubsetRandomSampler",
     "TensorDataset",
     "WeightedRandomSampler",
+    "WorkerError",
+    "WorkerInfo",
     "datasets",
     "default_collate",
+    "default_convert",
+    "get_worker_info",
     "random_split",
     "transforms",
 ]

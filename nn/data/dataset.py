@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import mmap
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -101,20 +102,22 @@ class IterableDataset(Dataset):
         return ChainDataset([self, other])
 
 
-def whole_batch(dataset: Any) -> Callable[[np.ndarray[Any, Any]], Any] | None:
-    """Give the function that fetches a whole batch from a dataset, its ``take``; None if it has none.
+def whole_batch(dataset: Any, name: str = "take") -> Callable[[Any], Any] | None:
+    """Give the function that fetches a whole batch from a dataset, its ``take`` or ``__getitems__``; None if it has none.
 
-    There is none either where a subclass defines samples anew, with a ``__getitem__`` that the inherited ``take`` does not know; nor
-    for an array, whose ``take`` is something else.
+    There is none either where a subclass defines samples anew, with a ``__getitem__`` that the inherited ``take`` does not know. The
+    samples of an array are its rows.
     """
-    if lookup(dataset) is not None or not callable(getattr(dataset, "take", None)):
+    if lookup(dataset) is not None:
+        return (lambda indices: take_rows(dataset, indices)) if name == "take" else None
+    if not callable(getattr(dataset, name, None)):
         return None
     for owner in type(dataset).__mro__:
-        if "take" in vars(owner):
+        if name in vars(owner):
             break
         if "__getitem__" in vars(owner):
             return None
-    take: Callable[[np.ndarray[Any, Any]], Any] = dataset.take
+    take: Callable[[Any], Any] = getattr(dataset, name)
     return take
 
 
@@ -376,8 +379,14 @@ def _raw(x: Any) -> Any:
     return x if is_raw(x) else np.asarray(x)
 
 
+_ROOM = 1 << 26  # bytes of a mapped file that may be in memory
+_AROUND = 1 << 21  # what Linux may bring in around one byte that is read: a huge page
+
+
 def take_rows(x: Any, indices: np.ndarray[Any, Any]) -> Any:
     """Give the entries of these numbers along the first axis of an array, or of a list."""
+    if isinstance(x, np.memmap) and getattr(x, "_mmap", None) is not None:
+        return _take_mapped(x, np.asarray(indices))
     if isinstance(x, np.ndarray):
         return x.take(indices, axis=0)
     if isinstance(x, list):
@@ -385,6 +394,18 @@ def take_rows(x: Any, indices: np.ndarray[Any, Any]) -> Any:
     backend = lookup(x)
     assert backend is not None
     return backend.xp.take(x, backend.from_numpy(indices, backend.device(x)), axis=0)
+
+
+def _take_mapped(x: np.memmap[Any, Any], indices: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Give rows of a mapped file and forget its pages, all of which would else count as this process's memory once they are read."""
+    data: Any = x._mmap  # type: ignore[attr-defined]
+    rows = np.empty((len(indices), *x.shape[1:]), x.dtype)
+    step = max(1, _ROOM // (_AROUND + rows.nbytes // max(len(indices), 1)))
+    for start in range(0, len(indices), step):
+        x.take(indices[start : start + step], axis=0, out=rows[start : start + step], mode="raise")
+        if x.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):  # written pages that are not the file's would be lost
+            data.madvise(mmap.MADV_DONTNEED)
+    return rows
 
 
 def _merged(parts: list[Any], order: np.ndarray[Any, Any]) -> Any:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from agnostic_ad import random
 from agnostic_ad.backends.windows import Pooling
-from agnostic_ad.levels import Array, device_of, unify
-from agnostic_ad.namespaces import backend_of
+from agnostic_ad.levels import device_of, unify
 from agnostic_ad.nn._windows import checked, tuple_of
 from agnostic_ad.rules import QUICK
 
@@ -231,9 +229,8 @@ def _starts(xp: Any, sample: Any, size: int, out: int, kernel: int) -> Any:
 
 def _draw(x: Any, shape: tuple[int, ...]) -> Any:
     """Draw numbers on the host, and give them where ``x`` lies."""
-    backend = x.backend if isinstance(x, Array) else backend_of(x)
-    drawn = backend.from_numpy(random.default_generator.uniform(shape), device_of(x))
-    return backend.astype(drawn, x.dtype)
+    xp, _ = unify([x])
+    return xp.nn.noise(xp.zeros(shape, dtype=x.dtype, device=device_of(x)), kind="uniform", low=0.0, high=1.0)
 
 
 def fractional_max_pool2d(

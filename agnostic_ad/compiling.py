@@ -1,0 +1,255 @@
+"""``compile``: a function that is captured once for each kind of arguments, and then run as a program."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from agnostic_ad import graph, trees
+from agnostic_ad.config import place
+from agnostic_ad.graph.ir import Graph
+from agnostic_ad.levels import CASTS, STRONG, Array
+from agnostic_ad.modes import is_grad_enabled
+from agnostic_ad.namespaces import backend_of, lookup
+
+__all__ = ["Capture", "Compiled", "compile"]
+
+_LOG = logging.getLogger("agnostic_ad.compile")
+_MANY = 8
+"""So many captures for one reason are told in a warning."""
+
+
+class Capture(NamedTuple):
+    """One capture of a compiled function.
+
+    Attributes
+    ----------
+    reason : str
+        Why it was made.
+    seconds : float
+        What it took, passes included.
+    graph : Graph
+        What came out.
+    """
+
+    reason: str
+    seconds: float
+    graph: Graph
+
+
+class _Signature(NamedTuple):
+    """What a capture is good for: structure of the arguments, what is known of each leaf, and settings."""
+
+    structure: Any
+    leaves: tuple[Any, ...]
+    settings: tuple[Any, ...]
+
+
+class _Array(NamedTuple):
+    """What is known of an array."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    library: Any
+    device: Any
+
+    def __str__(self) -> str:
+        return f"an array of {self.library.name}, shape {self.shape}, dtype {self.dtype}, on {self.device}"
+
+
+class _Static(NamedTuple):
+    """What is no array, by its value: ``1``, ``1.0`` and ``True`` are different ones."""
+
+    value: Any
+    kind: type
+
+    def __str__(self) -> str:
+        return f"{self.value!r:.60}"
+
+
+class Compiled:
+    """A function that is captured when it first meets a kind of arguments, and from then on run by its graph.
+
+    Attributes
+    ----------
+    captures : list of Capture
+        Those made so far, each with its reason; the last ones, if there are many.
+    """
+
+    def __init__(self, f: Callable[..., Any], passes: Iterable[str] | None, size: int) -> None:
+        functools.update_wrapper(self, f)
+        self.__name__ = getattr(f, "__name__", type(f).__name__)
+        self._f, self._passes, self._size = f, None if passes is None else tuple(passes), size
+        self._graphs: OrderedDict[_Signature, Graph] = OrderedDict()
+        self._lock = threading.RLock()
+        self._numbers = 0  # captures for nothing but another static value
+        self.captures: list[Capture] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        flat, structure = trees.flatten((args, kwargs))
+        if any(isinstance(x, Array) for x in flat):
+            return self._f(*args, **kwargs)  # it records, or belongs to a transformation that has its own use of the function
+        signature = _Signature(structure, tuple(map(_leaf, flat)), _settings())
+        try:
+            found = self._graphs.get(signature)
+        except TypeError:
+            static = next(s.value for s in signature.leaves if isinstance(s, _Static) and not _hashable(s.value))
+            raise TypeError(
+                f"compile({self.__name__}): an argument is {static!r:.60}, which is no array and cannot be looked up (it has no hash). "
+                "Pass arrays, numbers, text, and tuples, lists and dicts of them."
+            ) from None
+        if found is None or len(self._graphs) > 1:
+            with self._lock:
+                found = self._graphs.get(signature) or self._capture(signature, flat)
+                self._graphs.move_to_end(signature)
+        return found(*(x for x, s in zip(flat, signature.leaves, strict=True) if isinstance(s, _Array)))
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """Be a method: the instance is a static argument."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def graph(self, *args: Any, **kwargs: Any) -> Graph:
+        """Give the graph that a call with these arguments runs; captured, if there is none yet."""
+        flat, structure = trees.flatten((args, kwargs))
+        signature = _Signature(structure, tuple(map(_leaf, flat)), _settings())
+        with self._lock:
+            return self._graphs.get(signature) or self._capture(signature, flat)
+
+    def _capture(self, signature: _Signature, flat: list[Any]) -> Graph:
+        # A function that closes over modules and optimizers changes them: what it leaves behind would become results of the graph here.
+        reason, start = self._reason(signature), time.perf_counter()
+        arrays = [x for x, s in zip(flat, signature.leaves, strict=True) if isinstance(s, _Array)]
+
+        def pure(*given: Any) -> Any:
+            rest = iter(given)
+            args, kwargs = trees.unflatten(
+                signature.structure, [next(rest) if isinstance(s, _Array) else s.value for s in signature.leaves]
+            )
+            return self._f(*args, **kwargs)
+
+        pure.__name__ = self.__name__
+        made = graph.capture(pure, *arrays).optimize(self._passes)
+        while len(self._graphs) >= self._size:
+            self._graphs.popitem(last=False)
+        self._graphs[signature] = made
+        self.captures = [*self.captures[1 - 2 * self._size :], Capture(reason, time.perf_counter() - start, made)]
+        _LOG.info("compile(%s): %s (%.3f s)", self.__name__, reason, self.captures[-1].seconds)
+        return made
+
+    def _reason(self, new: _Signature) -> str:
+        """Say what no earlier signature has: the differences from the nearest one."""
+        if not self._graphs:
+            return "the first call"
+        reasons = min((self._differences(old, new) for old in self._graphs), key=len)
+        if all("a number" in r or "a static value" in r for r in reasons):
+            self._numbers += 1
+            if self._numbers == _MANY:
+                warnings.warn(
+                    f"compile({self.__name__}) was captured {_MANY} times for other static values, the last time for {reasons[0]}. "
+                    "A capture takes much longer than a call: pass what changes as an array, np.asarray(value).",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
+        return "; ".join(dict.fromkeys(reasons))
+
+    def _differences(self, old: _Signature, new: _Signature) -> list[str]:
+        if old.structure != new.structure:
+            return ["another structure of the arguments"] * (len(new.leaves) + 2)
+        names = [_path(p) for p in new.structure.paths()]
+        found = [
+            f"the setting {_SETTINGS[i]} is {b}, not {a}" for i, (a, b) in enumerate(zip(old.settings, new.settings, strict=True)) if a != b
+        ]
+        for name, a, b in zip(names, old.leaves, new.leaves, strict=True):
+            if a != b:
+                kind = "" if isinstance(b, _Array) else "a number, " if isinstance(b.value, int | float | complex) else "a static value, "
+                found.append(f"{name} is {kind}{b}, not {a}")
+        return found or ["an older graph was dropped"]
+
+    def __repr__(self) -> str:
+        return f"<compiled {self.__name__}, {len(self._graphs)} graphs>"
+
+
+def _leaf(x: Any) -> _Array | _Static:
+    if lookup(x) is None:
+        return _Static(x, type(x))
+    backend = backend_of(x)
+    return _Array(tuple(x.shape), x.dtype, backend, str(backend.device(x)))
+
+
+def _hashable(x: Any) -> bool:
+    try:
+        hash(x)
+    except TypeError:
+        return False
+    return True
+
+
+_SETTINGS = ("grad_enabled", "autocast", "strong_zeros", "defaults")
+
+
+def _settings() -> tuple[Any, ...]:
+    return is_grad_enabled(), CASTS.get(), STRONG.get(), place()
+
+
+def _path(path: tuple[Any, ...]) -> str:
+    """Give the name of a leaf of ``(args, kwargs)``."""
+    kind, first, *rest = path
+    return (f"argument {first}" if kind == 0 else f"argument {first!r}") + "".join(f"[{p!r}]" for p in rest)
+
+
+def compile(f: Callable[..., Any] | None = None, *, passes: Iterable[str] | None = None, maxsize: int = 16) -> Any:
+    """Capture a function once for each kind of arguments, optimise the graph, and run that from then on.
+
+    The function may hold any transformation: ``grad``, ``vmap``, whole training steps that take parameters and give new ones. It must be pure:
+    what it does beside giving a result is done at captures only.
+
+    Parameters
+    ----------
+    f : callable, optional
+        Takes and gives trees of arrays. Without it, a decorator.
+    passes : iterable of str, optional
+        The names of `graph` passes; by default all.
+    maxsize : int
+        How many graphs to keep; the oldest goes first.
+
+    Returns
+    -------
+    Compiled
+        Takes the same arguments. Arrays are told apart by library, shape, dtype and device; whatever else there is among the arguments (numbers,
+        texts) by its value. ``captures`` tells when it was captured and why; so does the logger ``agnostic_ad.compile``.
+        Given Variables, or arrays of a transformation, it is the function itself.
+
+    Raises
+    ------
+    UnsupportedError
+        Where the function needs values while it is captured, in ``if`` say.
+    TypeError
+        Where an argument is neither array nor hashable.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import agnostic_ad as ad
+    >>> @ad.compile
+    ... def slope(x, power):
+    ...     return ad.grad(lambda x: (x**power).sum())(x)
+    >>> slope(np.asarray([1.0, 2.0]), 3)
+    array([ 3., 12.])
+    >>> slope(np.asarray([1.0, 2.0]), 2)
+    array([2., 4.])
+    >>> [c.reason for c in slope.captures]
+    ['the first call', 'argument 1 is a number, 2, not 3']
+    """
+    if f is None:
+        return functools.partial(compile, passes=passes, maxsize=maxsize)
+    if not callable(f):
+        raise TypeError(f"compile takes a function, not {type(f).__name__}")
+    if maxsize < 1:
+        raise ValueError(f"compile: maxsize is 1 or more, not {maxsize}")
+    return Compiled(f, passes, maxsize)

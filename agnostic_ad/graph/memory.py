@@ -1,0 +1,126 @@
+"""Which values may share memory: a plan for the intermediate values of a graph in one piece of memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from agnostic_ad.graph.ir import Graph, GraphNode, Output
+
+__all__ = ["Plan", "Room", "nbytes", "plan"]
+
+ALIGNMENT = 64
+
+
+class Room(NamedTuple):
+    """A place in memory."""
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+class Plan(NamedTuple):
+    """Where values lie.
+
+    Attributes
+    ----------
+    rooms : dict of Output to Room
+        The values that have a place.
+    size : int
+        How many bytes there are.
+    unplanned : int
+        How many there would be if no two values shared any.
+    """
+
+    rooms: dict[Output, Room]
+    size: int
+    unplanned: int
+
+
+class _Storage:
+    """The memory of one value, and of those that are computed over it."""
+
+    def __init__(self, place: Output, start: int, size: int) -> None:
+        self.places, self.start, self.end, self.size, self.offset = [place], start, start, size, 0
+
+
+def nbytes(place: Output) -> int:
+    """Give the size of a value."""
+    return int(math.prod(place.spec.shape)) * int(place.spec.dtype.itemsize)
+
+
+def plan(
+    graph: Graph,
+    writes: Callable[[GraphNode], bool],
+    fresh: Callable[[GraphNode], bool],
+    over: Callable[[GraphNode, int], list[Output]],
+    least: int,
+) -> Plan:
+    """Give each intermediate value a place, such that none is written over while it is needed.
+
+    What is returned, or may share memory with what is, has no place: it is the caller's.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its sizes are numbers.
+    writes : callable
+        Whether a node can write its results where it is told to.
+    fresh : callable
+        Whether a node's results are memory of their own. Those of others may be views of any operand.
+    over : callable
+        The operands that a node's result of a number may be written over, if nobody needs them afterwards.
+    least : int
+        Smaller values, in bytes, are not worth a place.
+
+    Returns
+    -------
+    Plan
+    """
+    owners: dict[Output, frozenset[Output]] = {}
+    ends: dict[Output, int] = {}
+    for position, node in enumerate(graph.nodes):
+        taken = frozenset[Output]().union(*(owners.get(x, frozenset()) for x in node.places()))
+        ends.update(dict.fromkeys(taken, position))
+        views = frozenset() if fresh(node) else taken
+        for i in range(len(node.outputs)):
+            place = Output(node, i)
+            owners[place], ends[place] = views | {place}, position
+    kept = frozenset[Output]().union(*(owners.get(x, frozenset()) for x in graph.outputs if isinstance(x, Output)))
+
+    storages: dict[Output, _Storage] = {}
+    for position, node in enumerate(graph.nodes):
+        if not writes(node):
+            continue
+        for i in range(len(node.outputs)):
+            place = Output(node, i)
+            if place in kept or nbytes(place) < least:
+                continue
+            under = next((x for x in over(node, i) if x in storages and ends[x] == storages[x].end == position and _alike(x, place)), None)
+            if under is not None and any(under in owners.get(x, ()) for x in node.places() if x != under):
+                under = None  # a view of it is read too
+            storage = storages[place] = _Storage(place, position, nbytes(place)) if under is None else storages[under]
+            storage.end = max(storage.end, ends[place]) if under is None else ends[place]
+            storage.end += storage.end == position and under is not None  # taken: no second result may lie there
+            if under is not None:
+                storage.places.append(place)
+    placed: list[_Storage] = []
+    for storage in sorted({id(s): s for s in storages.values()}.values(), key=lambda s: (-s.size, s.start)):
+        others = sorted((o for o in placed if o.start <= storage.end and storage.start <= o.end), key=lambda o: o.offset)
+        for other in others:
+            if storage.offset + storage.size <= other.offset:
+                break
+            storage.offset = max(storage.offset, _aligned(other.offset + other.size))
+        placed.append(storage)
+    rooms = {p: Room(s.offset, tuple(p.spec.shape), p.spec.dtype) for s in placed for p in s.places}
+    return Plan(rooms, max((_aligned(s.offset + s.size) for s in placed), default=0), sum(_aligned(nbytes(p)) for p in rooms))
+
+
+def _alike(a: Output, b: Output) -> bool:
+    return (a.spec.shape, a.spec.dtype) == (b.spec.shape, b.spec.dtype)
+
+
+def _aligned(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT
