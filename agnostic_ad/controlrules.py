@@ -32,10 +32,11 @@ from agnostic_ad.controlgraphs import (
     steady,
 )
 from agnostic_ad.errors import MissingRuleError
+from agnostic_ad.flatrules import apply_rule
 from agnostic_ad.forward import Dual, ForwardLevel
 from agnostic_ad.graph.branches import flat_graph, spec_of, stage
 from agnostic_ad.graph.control import cond
-from agnostic_ad.graph.controlops import COND, SCAN, WHILE, ControlOp
+from agnostic_ad.graph.controlops import CALL, COND, SCAN, WHILE, ControlOp
 from agnostic_ad.graph.ir import Graph, GraphNode
 from agnostic_ad.levels import QUIET, Array, device_of, unify
 from agnostic_ad.namespaces import ShapeDtype, lookup
@@ -375,7 +376,16 @@ def _masked(holds: Graph, step: Graph, loop: Loop, device: Any) -> tuple[Graph, 
     return staged(go_on, holds, given, device), staged(once, step, given, device)
 
 
+def _call(args: tuple[Any, ...], graph: Graph) -> Any:
+    """Run a function with a rule of a user's, or its operations, where the rule is lost."""
+    return tuple(graph(*args) if graph.rule is None else apply_rule(graph.rule, args))
+
+
+def _or_call(rule: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda op, level, args, params: _call(args, params["graph"]) if op is CALL else rule(op, level, args, params)
+
+
 for _op in (COND, WHILE, SCAN):
     _op.joint = _rule(_op, tuple(p for p in _op.params if p != "pull"))
     _op.vjps, _op.differentiable = (_op.joint,), True
-ControlOp.rules = {ReverseLevel: _reverse, ForwardLevel: _forward, BatchLevel: _batch}
+ControlOp.rules = {ReverseLevel: _or_call(_reverse), ForwardLevel: _or_call(_forward), BatchLevel: _or_call(_batch)}

@@ -16,7 +16,10 @@ from agnostic_ad.arguments import is_array, zeros
 from agnostic_ad.batching import BatchLevel
 from agnostic_ad.errors import CustomRuleError, MissingRuleError
 from agnostic_ad.forward import Dual, ForwardLevel
-from agnostic_ad.levels import QUIET, WATCHING, Array, Level, deepest, device_of, inexact, unify
+from agnostic_ad.graph.branches import spec_from, stage
+from agnostic_ad.graph.capture import TraceLevel
+from agnostic_ad.graph.controlops import CALL
+from agnostic_ad.levels import QUIET, TAKES, WATCHING, Array, Level, deepest, device_of, inexact, unify
 from agnostic_ad.mapping import vmap
 from agnostic_ad.reverse import ReverseLevel, Variable
 from agnostic_ad.tape import Node, Parts, Structural, make_node, watch
@@ -202,6 +205,9 @@ class ForwardRule:
 
 def apply_rule(rule: Any, arrays: Arrays) -> list[Any]:
     """Run a rule at the deepest level among its arrays."""
+    take = TAKES.get()
+    if take is not None:
+        arrays = list(map(take, arrays))
     level = deepest(arrays)
     if isinstance(level, ReverseLevel):
         return rule.reverse(level, arrays)  # type: ignore[no-any-return]
@@ -211,7 +217,14 @@ def apply_rule(rule: Any, arrays: Arrays) -> list[Any]:
         flags = [isinstance(x, Array) and x.level is level and bool(getattr(x, "batched", False)) for x in arrays]
         results = apply_rule(rule.batched(flags) if any(flags) else rule, _payloads(level, arrays))
         return [level.batched(r, any(flags)) for r in results]
-    return list(rule.f(arrays))
+    return _noted(rule, level, arrays) if isinstance(level, TraceLevel) else list(rule.f(arrays))
+
+
+def _noted(rule: Any, level: TraceLevel, arrays: Arrays) -> list[Any]:
+    """Note a function in a graph, with its rule: a derivative of the graph may be asked for later."""
+    made = stage(lambda *xs: tuple(rule.f(xs)), rule.name, level.backend, [(spec_from(x), device_of(x)) for x in arrays])
+    made.graph.rule = None if made.outer else rule
+    return list(CALL.run((*arrays, *made.outer), {"graph": made.graph, "pull": None}))
 
 
 class Call:

@@ -13,7 +13,7 @@ from typing import Any
 
 from agnostic_ad.backends.base import Backend
 from agnostic_ad.errors import MissingRuleError, MixedArraysError
-from agnostic_ad.levels import CASTS, TAKES, Array, Level, Size, Symbolic, deepest, device_of, lift_to
+from agnostic_ad.levels import CASTS, OPEN, TAKES, Array, Level, Size, Symbolic, capturing, deepest, device_of, is_symbolic, lift_to
 from agnostic_ad.namespaces import backend_of, common_backend, lookup
 
 __all__ = ["TABLE", "ZERO", "Op", "Rule", "dispatch"]
@@ -285,9 +285,9 @@ class Op:
     def run_one(self, x: Any, params: dict[str, Any]) -> Any:
         """Compute an operation of one operand, as `run` does; the common case, with the library's function looked up once."""
         compute = self._computes.get(type(x))
-        if compute is None:
+        if compute is None or OPEN.get():
             backend = None if isinstance(x, Array) else lookup(x)
-            if backend is None or self.variadic:
+            if backend is None or self.variadic or OPEN.get():
                 return self.run((x,), params)
             given = [f"p[{p!r}]" for p in self.positional] + [f"{p}=p[{p!r}]" for p in self.params if p not in self.positional]
             compute = self._computes[type(x)] = _generate(f"lambda x, p: f(x, {', '.join(given)})", f=self.at(backend))
@@ -302,7 +302,10 @@ class Op:
     def run_at(self, level: Level | None, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute at ``level``; None for raw arrays."""
         if level is None:
-            return self.evaluate(args, params)
+            if not (OPEN.get() and is_symbolic(*params.values())):
+                return self.evaluate(args, params)
+            level = capturing()
+            args = tuple(lift_to(level, a) for a in args)
         if self.composite is None or self.name in level.whole:
             return level.apply(self, args, params)
         lifted = [lift_to(level, a) for a in args]
@@ -362,7 +365,9 @@ def _by_name(name: str) -> Op:
 
 
 def _check_devices(op: Op, backend: Backend, args: tuple[Any, ...]) -> None:
-    devices = list(dict.fromkeys(str(d) for a in args if lookup(a) is not None and (d := backend.device(a)) is not None))  # a tracer has none
+    devices = list(
+        dict.fromkeys(str(d) for a in args if lookup(a) is not None and (d := backend.device(a)) is not None)
+    )  # a tracer has none
     if len(devices) > 1:
         raise MixedArraysError(
             f"{op.name}: operands lie on different devices, {' and '.join(devices)}. Move one of them first, with x.to(device=...)."

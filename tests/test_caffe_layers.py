@@ -195,7 +195,23 @@ def test_every_layer_in_a_net_does_what_it_does_alone(s: Sample) -> None:
         assert np.isfinite(net.loss)
 
 
-IN_PLACE = ["ReLU", "ELU", "Sigmoid", "TanH", "AbsVal", "Power", "Exp", "BNLL", "PReLU", "Bias", "Scale", "Dropout", "BatchNorm", "Softmax"]
+IN_PLACE = [
+    "ReLU",
+    "ELU",
+    "Sigmoid",
+    "TanH",
+    "AbsVal",
+    "Power",
+    "Exp",
+    "BNLL",
+    "PReLU",
+    "Bias",
+    "Scale",
+    "Dropout",
+    "BatchNorm",
+    "Softmax",
+    "Swish",
+]
 
 
 @pytest.mark.parametrize("type", [*IN_PLACE, "LRN", "MVN"])
@@ -343,6 +359,8 @@ TORCH: list[tuple[str, tuple[int, ...], Any, dict[str, Any], Callable[..., Any]]
     ("ELU", (2, 3), (), {"elu_param": {"alpha": 0.3}}, lambda F, x: F.elu(x, 0.3)),
     ("Sigmoid", (2, 3), (), {}, lambda F, x: F.sigmoid(x)),
     ("TanH", (2, 3), (), {}, lambda F, x: F.tanh(x)),
+    ("Swish", (2, 3), (), {}, lambda F, x: F.silu(x)),
+    ("Clip", (2, 3), (), {"clip_param": {"min": -0.5, "max": 0.25}}, lambda F, x: x.clip(-0.5, 0.25)),
     ("BNLL", (2, 3), (), {}, lambda F, x: F.softplus(x)),
     ("AbsVal", (2, 3), (), {}, lambda F, x: x.abs()),
     ("Scale", (2, 4, 3), (B, 2 * B), {"scale_param": {"bias_term": True}}, lambda F, x, a, b: x * a[:, None] + b[:, None]),
@@ -668,6 +686,7 @@ REFUSED: list[tuple[str, tuple[Any, ...], int, dict[str, Any], str]] = [
     ("Filter", (ROWS, np.zeros(3)), 1, {}, "bottom 0 has 4 rows, the selector 3"),
     ("ArgMax", (ROWS,), 1, {"argmax_param": {"top_k": 4}}, "top_k is from 1 to 3"),
     ("Exp", (ROWS,), 1, {"exp_param": {"base": 0.0}}, "base is a positive number, or -1 for e, not 0"),
+    ("Clip", (ROWS,), 1, {"clip_param": {"min": 1.0}}, "min and max are given, the first less than the second"),
     ("Dropout", (ROWS,), 1, {"dropout_param": {"dropout_ratio": 1.0}}, "dropout_ratio is at least 0 and less than 1"),
     ("SoftmaxWithLoss", (ROWS, np.zeros(3)), 1, {}, r"as many rows, not shapes \(4, 3\) and \(3,\)"),
     ("SoftmaxWithLoss", (IMAGE, np.zeros((2, 4))), 1, {}, "there are 8 labels, .* with classes along axis 1, 32 are wanted"),

@@ -275,6 +275,70 @@ def test_variables_from_around_stay_connected() -> None:
     assert_exact(w.grad, 2 * 3.0 * X[0] + X[1])
 
 
+@ad.custom_vjp
+def clipped(x: Any) -> Any:
+    return x * 1
+
+
+clipped.defvjp(lambda x: (x, None), lambda _, ct: (ad.namespace(ct).clip(ct, -0.5, 0.5),))
+
+
+class Doubled(ad.Function):
+    """The derivative is wrong, so that one sees whether it is used."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        ctx.save_for_backward(x)
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, ct: Any) -> Any:
+        (x,) = ctx.saved_tensors
+        return ct * x * 7
+
+
+@ad.custom_jvp
+def cubed(x: Any) -> Any:
+    return x * x * x
+
+
+cubed.defjvp(lambda primals, tangents: (cubed(*primals), 5 * primals[0] * tangents[0]))
+
+
+@pytest.mark.parametrize("rule", [clipped, Doubled.apply, cubed])
+def test_rules_of_the_users_hold_in_loops(rule: Callable[[Any], Any]) -> None:
+    def f(x: Any) -> Any:
+        y = graph.scan(lambda c, v: (rule(c * v) + v, None), 1.0, x)[0]
+        return graph.cond(y > 100.0, lambda: y, lambda: rule(y) * 3)
+
+    g, gradient = graph.capture(f, X), np.stack([ad.grad(f)(x) for x in ROWS])
+    for x, d in zip(ROWS, gradient, strict=True):
+        assert_exact(g(x), f(x))
+        assert_exact(ad.grad(g)(x), d)
+        assert_exact(graph.capture(ad.grad(f), X)(x), d)
+    assert_exact(ad.vmap(ad.grad(g))(ROWS), gradient)
+    assert_exact(graph.capture(ad.vmap(ad.grad(f)), ROWS)(ROWS), gradient)
+    if rule is cubed:
+        assert_exact(ad.jvp(g, (X,), (T,))[1], ad.jvp(f, (X,), (T,))[1])
+
+
+@pytest.mark.parametrize("rule", [clipped, Doubled.apply, cubed])
+def test_rules_of_the_users_hold_in_graphs(rule: Callable[[Any], Any]) -> None:
+    g = graph.capture(rule, X)
+    assert [n.op.name for n in g.nodes] == ["graph.call"]
+    assert_exact(g(X), rule(X))
+    assert_exact(ad.grad(lambda x: g(x).sum())(X), ad.grad(lambda x: rule(x).sum())(X))
+    assert_exact(ad.grad(lambda x: g.optimize()(x).sum())(X), ad.grad(lambda x: rule(x).sum())(X))
+    with graph.Graph() as defined:
+        x = graph.placeholder((3,), "float64", name="x")
+        y = rule(x)
+        (d,) = ad.gradients(y.sum(), x)
+    with graph.Session(defined) as s:
+        value, slope = s.run([y, d], {x: X})
+    assert_exact(value, rule(X))
+    assert_exact(slope, ad.grad(lambda x: rule(x).sum())(X))
+
+
 def test_no_rounds() -> None:
     empty = np.zeros((0, 2))
 

@@ -116,6 +116,14 @@ def test_kernels_and_bodies_lie_in_boxes() -> None:
     assert 'label="true"' in body and 'label="false"' in body and 'label="negative"' in body
 
 
+def test_a_graph_that_is_defined_first() -> None:
+    with graph.Graph() as g:
+        x = graph.placeholder((None,), "float64", name="x")
+        graph.assign(graph.variable(np.zeros(()), name="w"), x.sum())
+    text = g.draw()
+    assert text is not None and 'label="x\\nfloat64[None]"' in text and 'label="w\\nfloat64[]"' in text and 'label="graph.assign' in text
+
+
 def test_the_tape() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
     loss = net(np.ones((5, 3), "float32")).sum()

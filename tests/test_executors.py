@@ -140,6 +140,14 @@ def test_small_arrays_are_left_alone() -> None:
     assert "fused" not in kinds(fuse(graph.capture(gelu, array(100))))
 
 
+def test_graphs_with_groups_are_optimised_again() -> None:
+    x = array(5_000)
+    g = graph.capture(ad.grad(lambda x: gelu(x).sum()), x).optimize()
+    again = g.optimize()
+    assert kinds(again).count("fused") == kinds(g).count("fused")
+    assert_exact(again(x), g(x))
+
+
 def test_what_lies_between_keeps_groups_apart() -> None:
     def f(x: Any) -> Any:
         y = x * 2 + 1
@@ -226,6 +234,14 @@ def test_values_share_memory() -> None:
     assert len(plan.rooms) > 10 and plan.size <= 0.4 * plan.unplanned
     assert_exact(g(x), one_by_one(g, (x,))[0])
     assert "share" in g.source()
+
+
+def test_planning_is_a_pass() -> None:
+    x = array(128, 128)
+    g = graph.capture(layers, x)
+    passes = [name for name in graph.PASSES if name != "memory"]
+    assert "share" not in g.source() and "share" not in g.optimize(passes).source() and "share" in g.optimize(["memory"]).source()
+    assert_exact(g(x), g.optimize(["memory"])(x))
 
 
 def test_no_two_values_that_are_needed_lie_in_one_place() -> None:

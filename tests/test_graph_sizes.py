@@ -119,6 +119,14 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "pad": lambda x: nn.functional.pad(x, (1, 1, 2, 0)),
     "layer norm": lambda x: nn.functional.layer_norm(x, (4,)),
     "cross entropy": ad.grad(lambda x: nn.functional.cross_entropy(x, xp_of(x).zeros((x.shape[0],), dtype=xp_of(x).int64))),
+    "hessian": lambda x: ad.hessian(lambda w: ((x @ w) ** 2).sum())(x[0]),
+    "choice": lambda x: graph.cond(x.sum() > 0, lambda x: x * x.shape[0], lambda x: -x, x),
+    "loop": lambda x: graph.scan(lambda total, row: (total + row.sum(), total), xp_of(x).zeros(()), x),
+    "attention": ad.grad(
+        lambda x: nn.functional.scaled_dot_product_attention(x[None, None], x[None, None], x[None, None], is_causal=True).sum()
+    ),
+    "pooling": ad.grad(lambda x: nn.functional.max_pool1d(nn.functional.conv1d(x[None].mT, np.ones((2, 4, 3)), padding=1), 2).sum()),
+    "nested capture": lambda x: graph.capture(lambda y: y * y.shape[0] + x.shape[0], x[0])(x[1]),
     "convolution": lambda x: nn.functional.conv1d(x[None, None, :, 0], np.ones((1, 1, 2))),
 }
 

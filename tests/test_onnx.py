@@ -340,9 +340,52 @@ def scanned(x: Any) -> Any:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_control_flow(f: Callable[..., Any], sign: int) -> None:
     x = (sign * np.linspace(0.2, 1.4, 12).reshape(4, 3)).astype("float32")
-    g = graph.capture(f, x)
-    for got, want in zip(runtime(g.to_onnx(), x), ad.trees.leaves(f(x)), strict=True):
+    model = graph.capture(f, x).to_onnx()
+    for got, want in zip(runtime(model, x), ad.trees.leaves(f(x)), strict=True):
         assert_same(got, want)
+    if any(node.op_type == "Loop" and len(node.output) > len(node.input) - 2 for node in model.graph.node):
+        with pytest.raises(UnsupportedError, match=r"Loop .* with stacked results is not read; Scan is"):
+            graph.from_onnx(model)
+    else:
+        assert_same(graph.from_onnx(model)(x), ad.trees.leaves(f(x))[0])
+
+
+def test_what_a_session_runs() -> None:
+    with graph.Graph() as g:
+        x = graph.placeholder((None, 3), "float32", name="x")
+        w = graph.variable(np.ones(3, "float32"), name="w")
+        y = (x * w).sum()
+        (gradient,) = ad.gradients(y, [w])
+        train = graph.assign(w, w - 0.1 * gradient)
+    with pytest.raises(UnsupportedError, match=r"to_onnx: .* Ask for some: session\.program\(fetches\)\.to_onnx"):
+        g.to_onnx()
+    model = graph.Session(g).program([y, train]).to_onnx(output_names=["y", "train", "w after"])
+    assert [i.name for i in model.graph.input] == ["x", "w"]
+    total, *after = runtime(model, np.ones((2, 3), "float32"), np.ones(3, "float32"))
+    assert total == 6
+    for value in after:
+        assert_close(value, np.full(3, 0.8), 1e-6, 1e-6)
+
+
+@pytest.mark.parametrize("backend", support.params("array_api_strict", "torch", "jax"))
+def test_graphs_of_any_library(backend: support.Backend) -> None:
+    w, x = (backend.asarray(RNG.standard_normal(shape), "float32") for shape in ((3, 2), (4, 3)))
+    g = graph.capture(ad.grad(lambda x: (ad.namespace(x).tanh(x @ w) * 2.0 + w[0, :]).sum()), x)
+    assert_same(runtime(g.to_onnx(), backend.numpy(x))[0], backend.numpy(g(x)))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "int64", "bool"])
+def test_dtypes(dtype: str) -> None:
+    x = np.asarray([[0, 1, 2], [3, 1, 0]], dtype)
+
+    def f(x: Any) -> Any:
+        xp = ad.namespace(x)
+        y = xp.flip(xp.concat([x, x], axis=1)[:, 1:], axis=1)
+        return y, y.T, xp.astype(xp.astype(y, xp.float32) / 2, x.dtype), y == y[:, :1], xp.any(y, axis=0)
+
+    model = graph.capture(f, x).to_onnx()
+    for got, want in zip(runtime(model, x), f(x), strict=True):
+        assert_same(got, want, 1e-3)  # float16 has three digits
 
 
 # --- what a model says -------------------------------------------------------------------------------------------------------------------

@@ -18,12 +18,16 @@ from derivatives import assert_close, assert_exact
 
 import agnostic_ad as ad
 from agnostic_ad import graph, nn, tensorfiles
+from agnostic_ad.conformance.catalogue import Call
 from agnostic_ad.encodings import FileError
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph.saving import VERSION
+from agnostic_ad.namespaces import backend_of_namespace
 from agnostic_ad.nn import functional as F
+from agnostic_ad.op import TABLE
 
 S = graph.ShapeDtype
+NUMPY = backend_of_namespace(np)
 X = np.linspace(-1.0, 2.0, 6).reshape(2, 3)
 Pair = namedtuple("Pair", ["a", "b"])
 
@@ -68,6 +72,30 @@ def test_what_is_read_is_what_was_written(name: str, tmp_path: Path) -> None:
     assert_equal(again(*args), g(*args))
     for a, b in zip((*again.inputs, *again.walk()), (*g.inputs, *g.walk()), strict=True):
         assert (a.op, a.name, a.where, a.scope, a.outputs) == (b.op, b.name, b.where, b.scope, b.outputs)
+
+
+@pytest.mark.parametrize("name", [name for name, op in TABLE.items() if op.cases])
+def test_every_operation(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: None)  # thousands of files, which need not outlast anything
+    for case in TABLE[name].cases:
+        for kind in case.kinds:
+            call = Call(TABLE[name], case, kind)
+            if case.dynamic or (TABLE[name].abstract is None and TABLE[name].composite is None):
+                continue
+            operands = call.draw(NUMPY)
+
+            def f(*arrays: Any, call: Call = call, operands: list[Any] = operands) -> Any:
+                there = list(operands)
+                for i, x in zip(call.arrays, arrays, strict=True):
+                    there[i] = x
+                return call(there)
+
+            arrays = [operands[i] for i in call.arrays]
+            g = graph.capture(f, *arrays)
+            again = saved(g, tmp_path / "g")
+            assert [(n.op, repr(n.params)) for n in again.nodes] == [(n.op, repr(n.params)) for n in g.nodes]
+            if name not in ("nn.keep", "nn.noise"):
+                assert_equal(tuple(ad.trees.leaves(again(*arrays))), tuple(ad.trees.leaves(g(*arrays))))
 
 
 def test_an_optimised_graph(tmp_path: Path) -> None:
@@ -164,6 +192,17 @@ def test_parameters_of_a_module_are_saved_with_their_values(tmp_path: Path) -> N
     assert_close(again(x), before, 1e-6, 1e-6)
 
 
+def test_what_a_session_runs(tmp_path: Path) -> None:
+    with graph.Graph() as g:
+        x = graph.placeholder((None,), "float64", name="x")
+        w = graph.variable(np.asarray(2.0), name="w")
+        y = (x * w).sum()
+    with pytest.raises(UnsupportedError, match=r"save: .* Ask for some: session\.program\(fetches\)\.save"):
+        g.save(tmp_path / "g")
+    again = saved(graph.Session(g).program([y]), tmp_path / "g")
+    assert again(np.ones(3), np.asarray(2.0))[0] == 6
+
+
 def test_the_file_is_safetensors_without_code(tmp_path: Path) -> None:
     w = np.arange(6.0).reshape(3, 2)
     graph.capture(lambda x: x @ w, S((2, 3), "float64")).save(tmp_path / "g.safetensors")
@@ -172,6 +211,16 @@ def test_the_file_is_safetensors_without_code(tmp_path: Path) -> None:
     text = json.loads(tensorfiles.read_metadata(tmp_path / "g.safetensors")["agnostic_ad.graph"])
     assert text["version"] == VERSION == 1 and text["graph"]["nodes"][0]["op"] == "matmul"
     assert text["graph"]["nodes"][0]["where"].startswith("test_saving.py:")
+
+
+def test_a_dtype_that_a_library_lacks(tmp_path: Path) -> None:
+    import torch
+
+    x = torch.ones(3, dtype=torch.bfloat16)
+    g = graph.capture(lambda x: x * x + torch.full((3,), 0.5, dtype=torch.bfloat16), x)
+    assert torch.equal(saved(g, tmp_path / "g")(x), x * 1.5)
+    with pytest.raises(FileError, match="it computes in bfloat16, which numpy does not have; read it for another library, with xp="):
+        graph.load(tmp_path / "g", xp=np)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
 from agnostic_ad.graph.ir import Graph, GraphNode, Output, shape_text
 from agnostic_ad.graph.lines import is_ours, line_of, user_line
-from agnostic_ad.levels import Array, Level, check_alive, device_of
+from agnostic_ad.levels import OPEN, Array, Level, check_alive, device_of
 from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace, lookup
 from agnostic_ad.op import Op
 from agnostic_ad.ops import TABLE
@@ -146,6 +146,7 @@ class TraceLevel(Level):
 
     __slots__ = ("_scopes", "backend", "guards", "nodes")
     fixed_shapes = True
+    captures = True
     whole = WHOLE
 
     def __init__(self, label: str, backend: Any) -> None:
@@ -226,9 +227,12 @@ def _of_parts(op: Op) -> Callable[..., Any]:
         assert op.composite is not None
         scratch = TraceLevel(op.name, backend)
         with scratch:
-            inputs = [scratch.input(a, None, 0) if isinstance(a, ShapeDtype) else a for a in args]
+            # what its loops compare is nobody's guard
+            inputs = [scratch.input(sizes.of_level(a, None), None, 0) if isinstance(a, ShapeDtype) else a for a in args]
             y = op.invoke(op.composite, (scratch.rules(backend),), inputs, params)
-        return tuple(x.spec for x in y) if isinstance(y, tuple) else y.spec
+        outer = next((n.level for a in args if isinstance(a, ShapeDtype) for n in a.shape if isinstance(n, sizes.Dim)), None)
+        found = tuple(sizes.of_level(x.spec, outer) for x in (y if isinstance(y, tuple) else (y,)))
+        return found if isinstance(y, tuple) else found[0]
 
     return abstract
 
@@ -324,12 +328,15 @@ class _Capture:
                 device = self.device if isinstance(x, ShapeDtype) else device_of(x)
                 inputs.append(level.input(ShapeDtype(known, self.backend.dtype(x.dtype)), device, position))
             nodes = [x.place.node for x in inputs]  # now: f may change its arguments in place
+            token = OPEN.set(OPEN.get() or self.any_size)
             try:
                 y = self.f(*trees.unflatten(self.in_spec, inputs))
             except (TypeError, ValueError) as error:
                 if isinstance(error.__cause__, UnsupportedError):  # NumPy hides what it was told, where a value is written into its array
                     raise error.__cause__ from error
                 raise
+            finally:
+                OPEN.reset(token)
             results, out_spec = trees.flatten(y)
         places = [_place(level, r) for r in results]
         return Graph(self.label, level.nodes, nodes, places, (self.in_spec, out_spec), self.backend, tuple(level.guards.values()))

@@ -17,7 +17,7 @@ from agnostic_ad.levels import Level, device_of
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
 
-__all__ = ["COND", "SCAN", "WHILE", "ControlOp"]
+__all__ = ["CALL", "COND", "SCAN", "WHILE", "ControlOp"]
 
 
 class ControlOp(Op):
@@ -39,6 +39,10 @@ class ControlOp(Op):
 
 def _run_cond(xp: Any, pred: Any, *operands: Any, true: Graph, false: Graph, pull: Any = None) -> Any:
     return tuple(executors().execute(true if bool(pred) else false, operands))
+
+
+def _run_call(xp: Any, *arrays: Any, graph: Graph, pull: Any = None) -> Any:
+    return tuple(executors().execute(graph, arrays))
 
 
 def _run_while(xp: Any, *arrays: Any, cond: Graph, body: Graph, carries: int, pull: Any = None) -> Any:
@@ -77,6 +81,10 @@ def _abstract_cond(xp: Any, args: Any, params: dict[str, Any]) -> Any:
     return tuple(map(spec_of, params["true"].outputs))
 
 
+def _abstract_call(xp: Any, args: Any, params: dict[str, Any]) -> Any:
+    return tuple(map(spec_of, params["graph"].outputs))
+
+
 def _abstract_while(xp: Any, args: Any, params: dict[str, Any]) -> Any:
     specs, carries = [spec_of(o) for o in params["body"].outputs], params["carries"]
     trips = sizes.symbol(f"trips of {params['body'].label}", sizes.HINTS[0])
@@ -100,3 +108,5 @@ WHILE = _control("graph.while_loop", "cond, body, carries", _run_while, _abstrac
 """Operands: what stays, and what is carried (the last ``carries``). Further results of the body are stacked."""
 SCAN = _control("graph.scan", "body, consts, carries, length=None, reverse=False", _run_scan, _abstract_scan)
 """Operands: what stays (``consts`` of them), what is carried (``carries``), and what is taken apart. Further results of the body are stacked."""
+CALL = _control("graph.call", "graph", _run_call, _abstract_call)
+"""A function with a derivative rule of a user's: the rule is an attribute of the graph, and is lost in a file."""

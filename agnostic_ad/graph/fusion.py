@@ -21,6 +21,7 @@ class _Fused:
     """The operation of a node that holds a group of others: its parameter ``graph``."""
 
     name = "fused"
+    elementwise = variadic = scalars = False
 
     def run(self, args: tuple[Any, ...], params: dict[str, Any]) -> tuple[Any, ...]:
         """Run the group, on whatever the operands are."""

@@ -23,11 +23,12 @@ from typing import Any
 import numpy as np
 
 from agnostic_ad import trees
+from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
 from agnostic_ad.levels import Array, Level, deepest, is_symbolic, lift_to
 from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace
 
-__all__ = ["EFFECTS", "Graph", "GraphNode", "Output", "Rewriter", "rewrite"]
+__all__ = ["EFFECTS", "Graph", "GraphNode", "Output"]
 
 _numbers = itertools.count(1)
 
@@ -147,6 +148,15 @@ def settled(x: Any) -> Any:
     return x.payload if isinstance(x, Array) and x.level is Level.base else x
 
 
+def check_results(graph: Graph, what: str) -> None:
+    """Refuse a graph that was defined first: it has no results until a Session is asked for some."""
+    if graph.in_spec is None:
+        raise UnsupportedError(
+            f"{what}: {graph.label} was defined for a Session, and has no arguments and results of its own. "
+            f"Ask for some: session.program(fetches).{what}(...)."
+        )
+
+
 def leaf_names(spec: Any, prefix: str) -> list[str]:
     """Give the leaves of a tree names that tell where they stand: ``in0.weight``."""
     found = []
@@ -158,6 +168,8 @@ def leaf_names(spec: Any, prefix: str) -> list[str]:
 
 def input_names(graph: Graph) -> list[str]:
     """Give the inputs' own names, and where they stand among the arguments to those that have none."""
+    if graph.in_spec is None:  # a graph that is defined before anything is asked of it
+        return [node.name for node in graph.inputs]
     names = leaf_names(graph.in_spec, "in")
     return [name if node.name == f"in{i}" else node.name for i, (name, node) in enumerate(zip(names, graph.inputs, strict=True))]
 
@@ -189,6 +201,8 @@ class Graph:
         The passes that made it, each with the graph before it and the seconds it took.
     known : dict
         Sizes that no axis of an input tells: of a graph inside a node, those of the graph around it.
+    planned : bool
+        Whether the intermediate values of its program share memory (the pass ``memory``).
     """
 
     def __init__(
@@ -202,13 +216,15 @@ class Graph:
         guards: tuple[Any, ...] = (),
         history: tuple[tuple[str, Graph, float], ...] = (),
         known: dict[str, Any] | None = None,
+        planned: bool = False,
     ) -> None:
         nodes, inputs, outputs = ([] if part is None else part for part in (nodes, inputs, outputs))
         self.label, self.nodes, self.inputs, self.outputs = label or f"graph {next(_numbers)}", nodes, inputs, outputs
         self.backend = backend_of_namespace(backend)
         self.definition: Any = None  # what is inside `with graph.Graph()`
+        self.rule: Any = None  # a derivative rule of a user's, where this is the function that it is for
         self.in_spec, self.out_spec = specs
-        self.guards, self.history, self.known = guards, history, known or {}
+        self.guards, self.history, self.known, self.planned = guards, history, known or {}, planned
         self._axes = tuple(
             (i, k, n) for i, node in enumerate(inputs) for k, n in enumerate(node.outputs[0].shape) if isinstance(n, sizes.Dim)
         )
@@ -336,11 +352,13 @@ class Graph:
         **changes
             ``label``, ``inputs``, ``specs``, ``backend``, ``guards`` or ``history``, likewise.
         """
-        own = {a: getattr(self, a) for a in ("label", "inputs", "backend", "guards", "history", "known")}
+        own = {a: getattr(self, a) for a in ("label", "inputs", "backend", "guards", "history", "known", "planned")}
         own["specs"] = (self.in_spec, self.out_spec)
-        return type(self)(
+        made = type(self)(
             nodes=self.nodes if nodes is None else nodes, outputs=self.outputs if outputs is None else outputs, **{**own, **changes}
         )
+        made.rule = self.rule
+        return made
 
     def optimize(self, passes: Iterable[str] | None = None, show: bool = False) -> Graph:
         """Give a graph that computes the same with less; this one stays as it is.

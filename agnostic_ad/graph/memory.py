@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from agnostic_ad.graph.ir import Graph, GraphNode, Output
 
-__all__ = ["Plan", "Room", "nbytes", "plan"]
+__all__ = ["Plan", "Room", "nbytes", "plan", "planned"]
 
 ALIGNMENT = 64
 
@@ -37,6 +37,11 @@ class Plan(NamedTuple):
     rooms: dict[Output, Room]
     size: int
     unplanned: int
+
+
+def planned(graph: Graph) -> Graph:
+    """Let the intermediate values of a graph's program share memory, which the program keeps; where it lies is found when the sizes are known."""
+    return graph.rebuild(planned=True)
 
 
 class _Storage:

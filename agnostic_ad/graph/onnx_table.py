@@ -24,7 +24,7 @@ negative Neg, reciprocal Reciprocal, sqrt Sqrt, abs Abs, sign Sign, exp Exp, log
 sinh Sinh, cosh Cosh, tanh Tanh, asinh Asinh, acosh Acosh, atanh Atanh, special.erf Erf, special.expit Sigmoid,
 equal Equal, less Less, less_equal LessOrEqual, greater Greater, greater_equal GreaterOrEqual,
 logical_and And, logical_or Or, logical_xor Xor, logical_not Not,
-positive Identity, stop_gradient Identity, to_device Identity, conj Identity, real Identity,
+positive Identity, stop_gradient Identity, to_device Identity, conj Identity, real Identity, graph.assign Identity,
 nn.relu Relu, nn.softsign Softsign, nn.hardswish HardSwish, nn.gelu Gelu, linalg.det Det
 """
 COUNTERPARTS: dict[str, str | Callable[..., Any]] = {**dict(pair.split() for pair in _SAME.replace("\n", " ").split(","))}

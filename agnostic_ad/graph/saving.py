@@ -27,7 +27,7 @@ from agnostic_ad.encodings import FileError, encode
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
 from agnostic_ad.graph.fusion import FUSED
-from agnostic_ad.graph.ir import Graph, GraphNode, Output, settled
+from agnostic_ad.graph.ir import Graph, GraphNode, Output, check_results, settled
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import _MODULES, ShapeDtype, backend_of_namespace, lookup
 from agnostic_ad.op import TABLE
@@ -211,6 +211,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     UnsupportedError
         Where a static parameter, or the structure of the arguments, is nothing that JSON can say: it is named, with the line of its operation.
     """
+    check_results(graph, "save")
     writer, version = _Writer(), sys.modules["agnostic_ad"].__version__
     backend = graph.backend.name
     text = {"version": VERSION, "writer": version, "library": backend, "graph": writer.graph(graph)}
@@ -243,7 +244,7 @@ class _Reader:
                 op = _operation(n["op"])
                 if op is None:
                     raise FileError(f"it calls {n['op']!r}, an operation that is unknown here")
-            outputs = tuple(ShapeDtype(self.value(shape), self.backend.dtype(dtype)) for shape, dtype in n["outputs"])
+            outputs = tuple(ShapeDtype(self.value(shape), self.dtype(dtype)) for shape, dtype in n["outputs"])
             inputs = tuple(place(x) for x in n.get("inputs", ()))
             params = {k: self.value(v) for k, v in n.get("params", {}).items()}
             return GraphNode(op, inputs, params, outputs, n["name"], n.get("where"), n.get("scope", ""))
@@ -263,6 +264,15 @@ class _Reader:
             guards,
             known=self.value(text["known"]),
         )
+
+    def dtype(self, name: str) -> Any:
+        """Give the library's dtype."""
+        try:
+            return self.backend.dtype(name)
+        except TypeError:
+            raise FileError(
+                f"it computes in {name}, which {self.backend.name} does not have; read it for another library, with xp="
+            ) from None
 
     def value(self, x: Any) -> Any:
         """Give an operand or a parameter."""
@@ -286,7 +296,7 @@ _VALUES: dict[str, Callable[[_Reader, Any], Any]] = {
     "graph": lambda r, x: r.graph(x),
     "ellipsis": lambda r, x: ...,
     "array": lambda r, x: r.arrays[x.removesuffix(".complex128")],
-    "dtype": lambda r, x: r.backend.dtype(x),
+    "dtype": lambda r, x: r.dtype(x),
     "device": lambda r, x: r.backend.parse_device(x) if r.device is None else r.device,
 }
 

@@ -16,7 +16,7 @@ from agnostic_ad.graph.capture import Traced
 from agnostic_ad.graph.definition import ASSIGN, Definition, GraphVariable, Group
 from agnostic_ad.graph.ir import Graph, GraphNode, Output
 from agnostic_ad.graph.moving import moved
-from agnostic_ad.levels import Array, Level
+from agnostic_ad.levels import Array, Level, is_symbolic
 from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace, lookup
 
 __all__ = ["Session"]
@@ -299,7 +299,7 @@ class Session:
         outputs = [*fetched, *(place for _, place in last.values())]
         given = [*fed, *(v.reads[0] for v in read.values())]
         symbols = {d.name for node in fed for d in node.outputs[0].shape if isinstance(d, sizes.Dim)}
-        guards = tuple(g for g in level.guards.values() if _holds_of(g, symbols))
+        guards = tuple(g for g in list(level.guards.values()) if _holds_of(g, symbols))
         specs = tuple(trees.flatten(tuple(range(len(x))))[1] for x in (given, outputs))
         made = Graph(f"{self.graph.label}, run", kept, given, outputs, specs, level.backend, guards)  # type: ignore[arg-type]
         made = made.optimize()
@@ -339,11 +339,8 @@ def _source(place: Output) -> GraphNode:
 
 def _holds_of(guard: Any, symbols: set[Any]) -> bool:
     """Tell whether what a guard compares is known from the placeholders that are fed."""
-    try:
-        guard.holds(dict.fromkeys(symbols, sizes.HINTS[0]))
-    except KeyError:
-        return False
-    return True
+    bound = dict.fromkeys(symbols, sizes.HINTS[0])
+    return not is_symbolic(*(sizes.evaluate(side, bound) for side in (guard.left, guard.right)))
 
 
 def _text(spec: ShapeDtype) -> str:

@@ -25,7 +25,7 @@ from agnostic_ad.graph.polynomials import (
     poly_text,
     value_of,
 )
-from agnostic_ad.levels import Size, Symbolic
+from agnostic_ad.levels import Size, Symbolic, capturing
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import NUMBERS
 
@@ -66,8 +66,11 @@ class Guard(NamedTuple):
     where: str | None
 
     def holds(self, bindings: dict[str, Any]) -> bool:
-        """Tell whether it comes out the same for the sizes of a call."""
-        return bool(_COMPARISONS[self.comparison](evaluate(self.left, bindings), evaluate(self.right, bindings))) == self.outcome
+        """Tell whether it comes out the same for the sizes of a call; a `KeyError` where one of them is not known."""
+        return self._same(_exactly(self.left, bindings), _exactly(self.right, bindings))
+
+    def _same(self, left: Any, right: Any) -> bool:
+        return bool(_COMPARISONS[self.comparison](left, right)) == self.outcome
 
     def __repr__(self) -> str:
         return f"{'' if self.outcome else 'not '}{self.left!r} {self.comparison} {self.right!r}"
@@ -160,7 +163,7 @@ class Dim(_Symbolic, Size):
 
     def array(self, backend: Any, like: Any) -> Any:
         """Give it as a traced 0-d array of the dtype that promotion with ``like`` gives."""
-        return self.level.number(self, backend.scalar(0, like))
+        return capturing().number(self, backend.scalar(0, like))
 
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
@@ -208,7 +211,7 @@ class Ratio(_Symbolic, float):
 
     def array(self, backend: Any, like: Any) -> Any:
         """Give it as a traced 0-d array of the dtype that promotion with ``like`` gives."""
-        return self.level.number(self, backend.scalar(0.0, like))
+        return capturing().number(self, backend.scalar(0.0, like))
 
     __hash__ = float.__hash__
 
@@ -312,6 +315,12 @@ def dynamic(value: Any) -> bool:
     return inner is not None and hasattr(value, "known") and (value.dynamic or any(n.dynamic for n in inner))
 
 
+def _exactly(x: Any, bindings: dict[str, Any]) -> Any:
+    if isinstance(x, Dim):
+        return value_of(x.poly, bindings)
+    return OPERATORS[x.tree[0]](_exactly(x.tree[1], bindings), _exactly(x.tree[2], bindings)) if isinstance(x, Ratio) else x
+
+
 def evaluate(value: Any, bindings: dict[str, Any]) -> Any:
     """Put the sizes of a call in the place of their symbols.
 
@@ -322,11 +331,11 @@ def evaluate(value: Any, bindings: dict[str, Any]) -> Any:
     bindings : dict
         Sizes by the names of their symbols.
     """
-    if isinstance(value, Dim):
-        return value_of(value.poly, bindings)
-    if isinstance(value, Ratio):
-        name, left, right = value.tree
-        return OPERATORS[name](evaluate(left, bindings), evaluate(right, bindings))
+    if isinstance(value, _Symbolic):
+        try:
+            return _exactly(value, bindings)
+        except KeyError:  # a size of a capture around the one that is run
+            return value
     if not dynamic(value) and not isinstance(value, ShapeDtype):
         return value
     if isinstance(value, tuple | list):
@@ -377,13 +386,18 @@ def bind(label: str, axes: Iterable[tuple[Dim, Any, str]], guards: Iterable[Guar
         if evaluate(dim, found) != n:
             raise ValueError(f"{label}: an axis of input {name} has size {n}; it was captured as {dim!r}, here {evaluate(dim, found)}")
     for guard in guards:
-        if not guard.holds(found):
-            left, right = evaluate(guard.left, found), evaluate(guard.right, found)
+        left, right = evaluate(guard.left, found), evaluate(guard.right, found)
+        if not guard._same(left, right):
             raise ValueError(
                 f"{label}: the graph holds where {guard!r}{f' ({guard.where})' if guard.where else ''}; here the two are {left} and {right}. "
                 "Capture again for such sizes, or give these axes fixed sizes."
             )
     return found
+
+
+def of_level(spec: ShapeDtype, level: Any) -> ShapeDtype:
+    """Give a shape whose sizes belong to another capture; to none, where comparisons are not to be noted."""
+    return ShapeDtype(tuple(_dim(n.poly, int(n), level) if isinstance(n, Dim) else n for n in spec.shape), spec.dtype)
 
 
 def _solve(dim: Dim, n: Any, found: dict[str, Any]) -> None:

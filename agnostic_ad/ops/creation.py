@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agnostic_ad.families import broadcast_shapes, linear
-from agnostic_ad.levels import Array, Symbolic, device_of, inexact, is_symbolic, lift_to, shapes_are_fixed
+from agnostic_ad.levels import Array, capturing, device_of, inexact, is_symbolic, lift_to, shapes_are_fixed
 from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.op import Op
 from agnostic_ad.samples import case, strided
@@ -148,16 +148,11 @@ def _sizes(shape: Any) -> tuple[Any, ...]:
     return tuple(shape) if isinstance(shape, tuple | list) else (shape,)
 
 
-def _owner(numbers: Any) -> Any:
-    """Give the capture that sizes belong to which are known only when its graph runs."""
-    return next(n.level for n in numbers if isinstance(n, Symbolic))
-
-
 def _filled(xp: Any, shape: Any, make: Callable[[Any], Any]) -> Any:
     """Give an array of one value, which ``make`` makes of a shape; where sizes are not known yet, one element is broadcast by an operation."""
     if not is_symbolic(*_sizes(shape)):
         return _lift(xp, make(shape))
-    return lift_to(xp.level, xp.broadcast_to(_owner(_sizes(shape)).lift(xp.backend.array(make(()))), shape))
+    return lift_to(xp.level, xp.broadcast_to(capturing().lift(xp.backend.array(make(()))), shape))
 
 
 def _shaped(name: str) -> None:
@@ -218,7 +213,7 @@ def _arange(xp: Any) -> Any:
             kind = xp.backend.default("integral" if all(isinstance(n, int | None) for n in numbers) else "real floating")
             like = xp.backend.zeros((), dtype=kind if dtype is None else _dtype(xp, dtype), device=xp.backend.parse_device(device))
             first, last = (0, numbers[0]) if stop is None else numbers[:2]
-            return lift_to(xp.level, xp.arange_like(_owner(numbers).lift(like), first, last, numbers[2]))
+            return lift_to(xp.level, xp.arange_like(capturing().lift(like), first, last, numbers[2]))
         return _lift(xp, xp.backend.arange(*numbers, dtype=_dtype(xp, dtype), device=xp.backend.parse_device(device)))
 
     return arange

@@ -37,7 +37,8 @@ def check_layer(
     """Compare a layer's ``backward`` with the derivative of its ``forward``.
 
     The derivative is the tape's, which forward is run on. Where forward leaves the tape (it writes into NumPy's arrays, say), or hides
-    something from it, so that a difference along a random direction is another, it is that of differences, element by element.
+    something from it, so that a difference along a random direction is another, it is that of differences, element by element: small bottoms
+    will do. A layer that draws random numbers draws them from ``self.generator``, which gives the same ones each time.
 
     Parameters
     ----------

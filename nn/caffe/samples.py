@@ -172,6 +172,8 @@ SAMPLES: tuple[Sample, ...] = (
     _sample("Log", _positive(2, 3)),
     _sample("Log", _positive(2, 3), log_param={"base": 10.0, "scale": 2.0, "shift": 1.0}),
     _sample("BNLL", (2, 3)),
+    _sample("Swish", (2, 3), swish_param={"beta": 1.5}),
+    _sample("Clip", (2, 3), clip_param={"min": -1.0, "max": 2.0}),
     _sample("Threshold", (2, 3), threshold_param={"threshold": 0.5}, differentiable=False),
     _sample("Bias", (2, 3, 4), bias_param={"filler": _RANDOM}),
     _sample("Bias", (2, 3, 4), (2, 3), bias_param={"axis": 0}),

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from agnostic_ad.config import dtype_name
 from agnostic_ad.namespaces import backend_of_namespace, lookup
 
 _PAGE = mmap.PAGESIZE
@@ -176,14 +177,38 @@ class _Pickler(pickle.Pickler):
             return NotImplemented
         if isinstance(x, type) or (backend := lookup(x)) is None or backend.name == "numpy":
             return NotImplemented
-        return _placed, (backend.xp.__name__, np.asarray(backend.to_numpy(x)), str(backend.device(x)))
+        return _placed, (backend.xp.__name__, np.asarray(backend.to_numpy(x)), _device(backend, x))
 
 
-def _placed(library: str, x: np.ndarray[Any, Any], device: str) -> Any:
+def _placed(library: str, x: np.ndarray[Any, Any], device: str | None) -> Any:
     """Give an array of another library, on the device of this name."""
     backend = backend_of_namespace(importlib.import_module(library))
-    places = backend.xp.__array_namespace_info__().devices()
-    return backend.from_numpy(x, next((place for place in places if str(place) == device), None))
+    places = () if device is None else backend.xp.__array_namespace_info__().devices()
+    host = np.asarray(_Writeable(x))
+    if device is None and x.dtype.kind in "biufc" and hasattr(backend.xp, "from_dlpack"):
+        made = backend.xp.from_dlpack(host)  # which copies nothing
+    else:
+        made = backend.from_numpy(host, next((place for place in places if str(place) == device), None))
+    if dtype_name(made.dtype) != dtype_name(x.dtype):
+        raise TypeError(
+            f"{library} made {dtype_name(made.dtype)} of {dtype_name(x.dtype)} in a worker, where it does not have the settings of this process: "
+            "make them by environment variables, such as JAX_ENABLE_X64=1; or keep NumPy's arrays in the dataset, and pass xp="
+        )
+    return made
+
+
+class _Writeable:
+    """An array without its mark of being read-only, for libraries that know none; what is written stays in this process (`receive`)."""
+
+    def __init__(self, x: np.ndarray[Any, Any]) -> None:
+        self._keep = x
+        self.__array_interface__ = x.__array_interface__ | {"data": (x.ctypes.data, False)}
+
+
+def _device(backend: Any, x: Any) -> str | None:
+    """Give the name of an array's device; None for the one that the library takes by itself."""
+    device = str(backend.device(x))
+    return None if device == str(backend.device(backend.from_numpy(np.zeros(1)))) else device
 
 
 def _mapped_file(x: np.memmap[Any, Any]) -> Any:
@@ -254,7 +279,7 @@ def unpack(data: bytes | None, sizes: list[int], memory: mmap.mmap, done: Callab
 def _span(data: memoryview, owners: dict[int, Any]) -> Span | None:
     address = np.frombuffer(data, np.uint8).ctypes.data
     owner = owners.get(address)
-    if owner is None or not (owner.flags.forc and owner.flags.owndata):
+    if owner is None or not owner.flags.forc or not (owner.flags.owndata or owner.nbytes >= _LARGE):
         return None
     span = share_in_place(owner)
     return None if span is None else Span(span.path, span.offset + address - owner.ctypes.data, data.nbytes)
@@ -287,6 +312,6 @@ def receive(data: bytes, places: list[Span]) -> Any:
     opened: dict[str, memoryview] = {}
     for path in dict.fromkeys(span.path for span in places):
         file = os.open(path, os.O_RDONLY)
-        opened[path] = memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+        opened[path] = memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_COPY)).toreadonly()
         os.close(file)
     return pickle.loads(data, buffers=[opened[span.path][span.offset : span.offset + span.size] for span in places])

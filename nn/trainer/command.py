@@ -9,7 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import agnostic_ad as ad
 from agnostic_ad.cli import UserError, namespace
@@ -152,7 +152,11 @@ class _Run(Callback):
 
     def on_start(self, trainer: Trainer) -> None:
         assert trainer.out is not None
-        replace_file(trainer.out / "config.toml", lambda file: file.write(as_toml(self.chosen).encode()))
+
+        def write(file: IO[bytes]) -> None:
+            file.write(as_toml(self.chosen).encode())
+
+        replace_file(trainer.out / "config.toml", write)
         if trainer.resumed_from is not None:
             print(f"going on from {trainer.resumed_from}: {trainer.epoch} epochs and {trainer.step} steps are done")
 

@@ -169,7 +169,7 @@ class ProgressBar(Callback):
 
     def on_epoch_start(self, trainer: Trainer) -> None:
         try:
-            total: int | None = len(trainer.loader)  # type: ignore[arg-type]
+            total: int | None = len(trainer.loader)
         except TypeError:
             total = None
         self._task = self._bar.add_task(f"epoch {trainer.epoch + 1}/{trainer.epochs}", total=total, completed=trainer.batch, loss="")

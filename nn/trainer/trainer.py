@@ -214,13 +214,9 @@ class Trainer(Resumable):
         for batch in batches:
             with self.precision():
                 loss, _, _ = self.forward(self.model, batch)
-            if not isinstance(loss, Array):
-                raise TypeError(
-                    f"Trainer: the loss is a {type(loss).__name__} without gradient: compute it from the model's output, with its functions"
-                )
             if len(batches) > 1:
                 loss = loss / len(batches)
-            self.scaler.scale(loss).backward()
+            self.scaler.scale(_recorded(loss)).backward()
             total = loss.payload if total is None else total + loss.payload
         self.update()
         return total
@@ -379,6 +375,14 @@ def raw(x: Any) -> Any:
 
 def _defines(callback: Callback, name: str) -> bool:
     return getattr(type(callback), name, None) is not getattr(Callback, name) or name in vars(callback)
+
+
+def _recorded(loss: Any) -> Any:
+    if not isinstance(loss, Array):
+        raise TypeError(
+            f"Trainer: the loss is a {type(loss).__name__} without gradient: compute it from the model's output, with its functions"
+        )
+    return loss
 
 
 def _samples(target: Any) -> int:

@@ -84,14 +84,8 @@ def source(graph: Graph) -> str:
 def concrete(graph: Graph, bound: dict[str, Any]) -> Graph:
     """Give a graph with numbers in the place of sizes that are known only when it runs."""
 
-    def spec(o: ShapeDtype) -> ShapeDtype:
-        try:
-            return ShapeDtype(tuple(sizes.evaluate(o.shape, bound)), o.dtype)
-        except KeyError:  # what a loop keeps of its rounds: how many there are, only it knows
-            return o
-
     def known(node: GraphNode) -> GraphNode:
-        specs = tuple(map(spec, node.outputs))
+        specs = tuple(ShapeDtype(tuple(sizes.evaluate(o.shape, bound)), o.dtype) for o in node.outputs)
         inputs = tuple(Output(now[id(x.node)], x.index) if isinstance(x, Output) else sizes.evaluate(x, bound) for x in node.inputs)
         params = sizes.evaluate(node.params, bound)
         made = node.replaced(inputs=inputs, params=params, outputs=specs)

@@ -11,7 +11,7 @@ import numpy as np
 from agnostic_ad.graph.executors.blocks import Layout, Split, layout, split
 from agnostic_ad.graph.executors.source import Program, Rooms, Writer
 from agnostic_ad.graph.ir import Graph, GraphNode, Output
-from agnostic_ad.graph.memory import Room, plan
+from agnostic_ad.graph.memory import Plan, Room, plan
 
 __all__ = ["BLOCK", "LEAST", "NumpyWriter", "write"]
 
@@ -32,7 +32,7 @@ class NumpyWriter(Writer):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
-        self.plan = plan(graph, self.writes, self.fresh_results, self.over, LEAST)
+        self.plan = plan(graph, self.writes, self.fresh_results, self.over, LEAST) if graph.planned else Plan({}, 0, 0)
         self.rooms: dict[str, Any] = {}  # what a call finds in its memory: arrays, and tuples of them
         self._views: dict[Room, str] = {}
         self.work = 0  # bytes of the groups' blocks, behind the planned ones

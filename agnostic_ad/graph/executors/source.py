@@ -36,12 +36,12 @@ class Program:
 
     def __init__(self, label: str, source: str, scope: dict[str, Any]) -> None:
         self.source = source
-        filename = f"<program {next(_NUMBERS)} of {label}>"
+        self._file = filename = f"<program {next(_NUMBERS)} of {label}>"
+        self._lines = linecache.cache  # there still when the interpreter ends
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         scope = dict(scope)
         exec(compile(source, filename, "exec"), scope)
         self.run: Callable[..., tuple[Any, ...]] = scope["program"]
-        self._file, self._lines = filename, linecache.cache
 
     def __call__(self, *flat: Any) -> list[Any]:
         return list(self.run(*flat))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from agnostic_ad.graph.fusion import fuse
 from agnostic_ad.graph.ir import Graph
+from agnostic_ad.graph.memory import planned
 from agnostic_ad.graph.passes.algebra import algebra
 from agnostic_ad.graph.passes.common_subexpressions import common_subexpressions
 from agnostic_ad.graph.passes.constant_folding import constant_folding
@@ -29,7 +30,7 @@ PASSES: dict[str, Callable[[Graph], Graph]] = {
 
 SIMPLIFY = tuple(PASSES)
 """Those that make way for each other: they run in rounds, until nothing changes."""
-PASSES |= {"joining": joining, "fusion": fuse}
+PASSES |= {"joining": joining, "fusion": fuse, "memory": planned}
 
 _ROUNDS = 4
 

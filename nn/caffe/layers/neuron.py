@@ -11,7 +11,23 @@ from agnostic_ad.nn.caffe.blob import Blob
 from agnostic_ad.nn.caffe.layer import Layer, register
 from agnostic_ad.nn.caffe.layers.base import Neuron, along, constant_filler, learn, pull_to, remember, wants
 
-__all__ = ["BNLL", "ELU", "AbsVal", "Bias", "Exp", "Log", "PReLU", "Power", "ReLU", "Scale", "Sigmoid", "TanH", "Threshold"]
+__all__ = [
+    "BNLL",
+    "ELU",
+    "AbsVal",
+    "Bias",
+    "Clip",
+    "Exp",
+    "Log",
+    "PReLU",
+    "Power",
+    "ReLU",
+    "Scale",
+    "Sigmoid",
+    "Swish",
+    "TanH",
+    "Threshold",
+]
 
 
 @register("ReLU")
@@ -155,6 +171,41 @@ class BNLL(Neuron):
 
     def pull(self, xp: Any, ct: Any, kept: Any) -> Any:
         return ct * xp.special.expit(kept)
+
+
+@register("Swish")
+class Swish(Neuron):
+    """x / (1 + exp(-beta * x))."""
+
+    keeps = "x"
+
+    def value(self, xp: Any, x: Any) -> Any:
+        return x * xp.special.expit(x * self.param_of("swish_param").beta)
+
+    def pull(self, xp: Any, ct: Any, kept: Any) -> Any:
+        beta = self.param_of("swish_param").beta
+        s = xp.special.expit(kept * beta)
+        return ct * (s + kept * s * (1 - s) * beta)
+
+
+@register("Clip")
+class Clip(Neuron):
+    """min where x is less, max where it is more; the derivative is 1 between, and on both bounds."""
+
+    keeps = "x"
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        p = self.param_of("clip_param")
+        if not (p.has("min") and p.has("max") and p.min < p.max):
+            raise self.fail("min and max are given, the first less than the second")
+
+    def value(self, xp: Any, x: Any) -> Any:
+        p = self.param_of("clip_param")
+        return xp.clip(x, min=p.min, max=p.max)
+
+    def pull(self, xp: Any, ct: Any, kept: Any) -> Any:
+        p = self.param_of("clip_param")
+        return xp.nn.masked(ct, (kept >= p.min) & (kept <= p.max))
 
 
 @register("Threshold")
