@@ -62,7 +62,7 @@ class ShapeDtype:
     Parameters
     ----------
     shape : tuple of int
-        The sizes of the axes.
+        The sizes of the axes. For ``graph.capture`` one may be None, any size, or a name: axes of one name have one size.
     dtype : dtype or str
         The library's own dtype, or its name.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import linecache
+import random
 import shutil
 import subprocess
 import threading
@@ -19,7 +20,7 @@ from derivatives import assert_close, assert_exact
 
 import agnostic_ad as ad
 from agnostic_ad import graph, trees
-from agnostic_ad.graph import memory
+from agnostic_ad.graph import fusion, memory
 from agnostic_ad.graph.executors import numpy as executor
 from agnostic_ad.graph.executors.blocks import layout, split
 from agnostic_ad.graph.executors.numpy import NumpyWriter
@@ -168,6 +169,30 @@ def test_groups_do_not_wait_for_each_other() -> None:
     g = fuse(graph.capture(f, *args))
     for found, expected in zip(g(*args), graph.capture(f, *args).run(list(args)), strict=True):
         assert_exact(found, expected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_graphs_of_every_form(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion, "SMALLEST", 1)
+    draw = random.Random(seed)
+
+    def f(x: Any, y: Any) -> Any:
+        values, xp = [x, y], ad.namespace(x)
+        for _ in range(draw.randrange(5, 40)):
+            kind, a, b = draw.random(), draw.choice(values[-8:]), draw.choice(values)
+            if kind < 0.35 and a.shape == b.shape:
+                values.append(a * b + 1)
+            elif kind < 0.7:
+                values.append(xp.sin(a) * 0.5)
+            else:
+                values.append(a * xp.sum(b) if kind < 0.9 else xp.flip(a, axis=0))
+        return values[-1], values[-2], draw.choice(values) * 1
+
+    args = array(3), array(4)
+    g = graph.capture(f, *args)
+    for made in (fuse(g), g.optimize()):
+        for found, expected in zip(made(*args), g.run(list(args)), strict=True):
+            assert_exact(found, expected)
 
 
 def test_fused_graphs_are_differentiated_batched_and_captured_again() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import pickle
 from collections.abc import Callable
@@ -93,7 +94,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "mean": lambda x: (x.mean(axis=0), x.mean()),
     "grad of mean": ad.grad(lambda x: (x * x).mean()),
     "divided by a size": lambda x: x.sum() / x.shape[0] + x / (x.size - 1) ** 0.5,
-    "a size": lambda x: x * 0 + x.shape[0],
+    "a size": lambda x: (x * 0 + x.shape[0], x.reshape(x.size()), x / x.size(0), xp_of(x).asarray(np.ones(4)) * x.shape[0]),
     "reshape": lambda x: (x.reshape(-1, 2) + 1, x.reshape(x.shape[0], 2, 2).sum(axis=(1, 2)), x.ravel()),
     "halves": lambda x: x.reshape(2, -1),
     "slices": lambda x: (x[1:], x[:-1] - x[1:], x[::2], x[::-1], x[1::2], x[-1], x[: x.shape[0] // 2], x[x.shape[0] - 1 :]),
@@ -188,6 +189,19 @@ def test_any_size_under_transformations() -> None:
     assert_close(fixed(rows(3)), f(rows(3)), 1e-15, 1e-15)
 
 
+def test_capture_makes_no_reference_cycles() -> None:
+    f = ad.grad(lambda x: ((x[1:] - x[:-1]) ** 2).mean())
+    graph.capture(f, ANY)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            graph.capture(f, ANY)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 # --- what has to hold ---------------------------------------------------------------------------------------------------------------------------
 def test_sizes_that_meet_have_to_agree() -> None:
     g = graph.capture(lambda x, y: x + y, ANY, ANY)
@@ -244,6 +258,8 @@ def test_slices_have_to_fit() -> None:
         (r"len\(\) and iteration need a size", lambda x: x / len(x)),
         (r"the structure of the result depends on a size", lambda x: [x] * (x.shape[0] // 100)),
         (r"add \(test_graph_sizes\.py:\d+\).*add runs for one size, and multiply for another", lambda x: x + 1 if int(x.shape[0]) < 1000 else x * 2),
+        (r"numpy\.multiply would turn the size n0 into a plain number \(test_graph_sizes\.py:\d+\)", lambda x: x * (np.ones(4) * x.shape[0])),
+        (r"numpy\.divide would turn the size \(n0 / 2\) into", lambda x: x * (np.float64(3.0) / (x.shape[0] / 2))),
         (r"a result is 840 or 1680", lambda x: int(x.shape[0])),
     ],
 )  # fmt: skip

@@ -338,5 +338,6 @@ class _Capture:
             finally:
                 OPEN.reset(token)
             results, out_spec = trees.flatten(y)
-        places = [_place(level, r) for r in results]
-        return Graph(self.label, level.nodes, nodes, places, (self.in_spec, out_spec), self.backend, tuple(level.guards.values()))
+        places, made, guards = [_place(level, r) for r in results], level.nodes, tuple(level.guards.values())
+        level.nodes, level.guards = [], {}  # sizes refer to the level: this breaks the cycle
+        return Graph(self.label, made, nodes, places, (self.in_spec, out_spec), self.backend, guards)

@@ -85,6 +85,9 @@ class _Groups:
         self._of: dict[int, int] = {}  # the number of a node
         self._into: list[int] = []  # of each number, that of the group which its own became part of
         self._parents: dict[int, set[int]] = {}
+        self._users: dict[int, set[int]] = {}
+        self._last: dict[int, int] = {}  # of each group, the number of its last node; its own is that of its first
+        self._grown: set[int] = set()  # groups that went on after others had taken something from them
 
     def add(self, node: GraphNode) -> int:
         """Make a group of one node."""
@@ -92,6 +95,9 @@ class _Groups:
         self._into.append(key)
         self.members[key] = [node]
         self._parents[key] = {self._of[id(x.node)] for x in node.places() if x.node.op is not None}
+        self._users[key], self._last[key] = set(), key
+        for parent in self.parents(key):
+            self._users[parent].add(key)
         return key
 
     def _find(self, key: int) -> int:
@@ -109,12 +115,16 @@ class _Groups:
         return self._between(a, b) or self._between(b, a)
 
     def _between(self, below: int, above: int) -> bool:
+        # what ends before a group begins needs nothing of it, unless by way of a group that was there before and went on behind
+        around = any(key < above < self._last[key] for key in self._grown)
         stack = list(self.parents(below) - {above})
         seen = set(stack)
         while stack:
             now = stack.pop()
             if now == above:
                 return True
+            if self._last[now] < above and not around:
+                continue
             new = self.parents(now) - seen
             seen |= new
             stack += new
@@ -125,6 +135,11 @@ class _Groups:
         a, b = min(a, b), max(a, b)
         self._into[b] = a
         self._parents[a] |= self._parents.pop(b)
+        self._users[a] = {self._find(key) for key in self._users[a] | self._users.pop(b)} - {a}
+        self._last[a] = max(self._last[a], self._last.pop(b))
+        if self._users[a] or b in self._grown:
+            self._grown.add(a)
+        self._grown.discard(b)
         self.members[a] = sorted(self.members[a] + self.members.pop(b), key=lambda node: self._of[id(node)])
         return a
 
@@ -153,6 +168,12 @@ def _assembled(graph: Graph, members: dict[int, list[GraphNode]], order: list[in
     nodes = []
     needed = {x for x in graph.outputs if isinstance(x, Output)}
     users = graph.users()
+
+    def wanted(group: Sequence[GraphNode]) -> list[Output]:
+        inside = {id(node) for node in group}
+        places = [Output(node, 0) for node in group]
+        return [p for p in places if p in needed or any(id(user) not in inside for user, _ in users.get(p, ()))]
+
     for key in order:
         group = members[key]
         if len(group) == 1:
@@ -161,8 +182,8 @@ def _assembled(graph: Graph, members: dict[int, list[GraphNode]], order: list[in
                 node = node.replaced(inputs=tuple(_now(now, x) for x in node.inputs))
                 now.update({Output(group[0], i): Output(node, i) for i in range(len(node.outputs))})
             nodes.append(node)
-        else:
-            nodes.append(_fused(graph, group, needed, users, now))
+        elif results := wanted(group):  # none of what is dead
+            nodes.append(_fused(graph, group, results, now))
     return graph.rebuild(nodes, [_now(now, x) for x in graph.outputs])
 
 
@@ -170,7 +191,7 @@ def _now(now: dict[Output, Output], x: Any) -> Any:
     return now.get(x, x) if isinstance(x, Output) else x
 
 
-def _fused(graph: Graph, group: Sequence[GraphNode], needed: set[Output], users: Any, now: dict[Output, Output]) -> GraphNode:
+def _fused(graph: Graph, group: Sequence[GraphNode], results: Sequence[Output], now: dict[Output, Output]) -> GraphNode:
     """Give the node of a group, and say in ``now`` what its members' results have become."""
     inside = {id(node) for node in group}
     places = dict.fromkeys(x for node in group for x in node.places() if id(x.node) not in inside)
@@ -181,7 +202,6 @@ def _fused(graph: Graph, group: Sequence[GraphNode], needed: set[Output], users:
         made = node.replaced(inputs=tuple(own.get(x, x) if isinstance(x, Output) else x for x in node.inputs))
         own[Output(node, 0)] = Output(made, 0)
         body.append(made)
-    results = [p for node in group if (p := Output(node, 0)) in needed or any(id(user) not in inside for user, _ in users.get(p, ()))]
     specs = _flat(len(inputs)), _flat(len(results))
     label = " ".join(dict.fromkeys(node.op.name for node in group))
     inner = Graph(label, body, list(inputs.values()), [own[p] for p in results], specs, graph.backend)

@@ -395,13 +395,13 @@ def inside(node: GraphNode, change: Callable[[Graph], Graph]) -> GraphNode:
     """Give a node with the graphs inside it changed; the node itself where it has none."""
     if not node.graphs():
         return node
+    return node.replaced(params={name: _changed(value, change) for name, value in node.params.items()})
 
-    def changed(value: Any) -> Any:
-        if isinstance(value, Graph):
-            return change(value)
-        return type(value)(map(changed, value)) if type(value) in (tuple, list) else value
 
-    return node.replaced(params={name: changed(value) for name, value in node.params.items()})
+def _changed(value: Any, change: Callable[[Graph], Graph]) -> Any:
+    if isinstance(value, Graph):
+        return change(value)
+    return type(value)([_changed(v, change) for v in value]) if type(value) in (tuple, list) else value
 
 
 def elements(spec: ShapeDtype) -> int:

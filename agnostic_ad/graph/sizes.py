@@ -103,6 +103,14 @@ class _Symbolic(Symbolic):
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
+        """Refuse: NumPy's own arrays hold numbers."""
+        line = user_line(2)
+        raise UnsupportedError(
+            f"numpy.{ufunc.__name__} would turn the size {self!r} into a plain number{f' ({line})' if line else ''}, and an axis has any size "
+            "here. Compute with x.shape[i] in Python, or with arrays of x's own namespace: xp.asarray(a) * x.shape[0]."
+        )
+
     def _with(self, name: str, left: Any, right: Any) -> Any:
         """Compute with itself and another number."""
         return ratio(name, left, right)

@@ -52,7 +52,7 @@ def code_of(inner: Graph, code: Any, formulas: Mapping[str, Callable[..., Any]],
         Where there is no code for an operation or a dtype.
     """
     dtype, slots = floating(inner), list[Any]()
-    values: dict[Output, Expression] = {Output(node, 0): Expression(code, f"x{i}") for i, node in enumerate(inner.inputs)}
+    values: dict[Any, Expression] = {Output(node, 0): Expression(code, f"x{i}") for i, node in enumerate(inner.inputs)}
 
     def operand(x: Any) -> Any:
         if isinstance(x, Output):

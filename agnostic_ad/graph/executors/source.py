@@ -10,6 +10,7 @@ import keyword
 import linecache
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -41,7 +42,7 @@ class Program:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         scope = dict(scope)
         exec(compile(source, filename, "exec"), scope)
-        self.run: Callable[..., tuple[Any, ...]] = scope["program"]
+        self.run: Callable[..., tuple[Any, ...]] = scope.pop("program")  # its globals: in them it would hold itself
 
     def __call__(self, *flat: Any) -> list[Any]:
         return list(self.run(*flat))
@@ -88,14 +89,17 @@ class Writer:
         self._names: dict[Output, str] = {}
         self.done: set[int] = set()  # nodes that another's line computes
         self.never: set[str] = set()  # names of values that are never made
-        self._taken = {"program", "range", "slice"}
+        self._taken, self._counts = {"program", "range", "slice"}, Counter[str]()
 
     # --- names ------------------------------------------------------------------------------------------------------------
     def fresh(self, hint: str) -> str:
         """Give a name that nothing has."""
         hint = re.sub(r"\W", "_", hint) or "x"
         hint = f"_{hint}" if hint[0].isdigit() or keyword.iskeyword(hint) else hint
-        name = next(n for n in itertools.chain([hint], (f"{hint}_{i}" for i in itertools.count(2))) if n not in self._taken)
+        name = hint
+        while name in self._taken:
+            self._counts[hint] += 1
+            name = f"{hint}_{self._counts[hint]}"
         self._taken.add(name)
         return name
 

@@ -16,22 +16,11 @@ def joining(graph: Graph) -> Graph:
     users = graph.users()
     results = {x for x in graph.outputs if isinstance(x, Output)}
 
-    def leaves(x: Any, top: bool = False) -> list[GraphNode] | None:
-        """Give the scattered slices that a sum adds up, if it adds up nothing else, and nobody else wants any part."""
-        if not isinstance(x, Output) or (not top and (x in results or len(users[x]) != 1)):
-            return None
-        if x.node.op is not None and x.node.op.name == "scatter" and not x.node.dynamic:
-            return [x.node]
-        if x.node.op is None or x.node.op.name != "add":
-            return None
-        parts = [leaves(operand) for operand in x.node.inputs]
-        return None if any(p is None for p in parts) else [leaf for p in parts for leaf in p or ()]
-
     whole: dict[int, tuple[list[GraphNode], int]] = {}
     inside: set[int] = set()
     for node in reversed(graph.nodes):
         if node.op.name == "add" and id(node) not in inside:
-            found = leaves(Output(node, 0), top=True)
+            found = _leaves(Output(node, 0), users, results, top=True)
             order = _covering(found) if found and len(found) > 1 else None
             if order is not None:
                 whole[id(node)] = order
@@ -47,6 +36,18 @@ def joining(graph: Graph) -> Graph:
         else:
             rewriter.become(node, rewriter.keep(node))
     return dead_code(rewriter.finish())
+
+
+def _leaves(x: Any, users: Any, results: set[Output], top: bool = False) -> list[GraphNode] | None:
+    """Give the scattered slices that a sum adds up, if it adds up nothing else, and nobody else wants any part."""
+    if not isinstance(x, Output) or (not top and (x in results or len(users[x]) != 1)):
+        return None
+    if x.node.op is not None and x.node.op.name == "scatter" and not x.node.dynamic:
+        return [x.node]
+    if x.node.op is None or x.node.op.name != "add":
+        return None
+    parts = [_leaves(operand, users, results) for operand in x.node.inputs]
+    return None if any(p is None for p in parts) else [leaf for p in parts for leaf in p or ()]
 
 
 def _covering(parts: list[GraphNode]) -> tuple[list[GraphNode], int] | None:
