@@ -21,7 +21,20 @@ FLOORS: list[set[str]] = [
     {"levels", "op", "families", "wrapped", "rules", "views", "config", "random", "encodings", "tensorfiles"},
     {"ops"},
     {"reverse", "tape", "fast", "forward", "batching", "graph"},
-    {"arguments", "modes", "transforms", "mapping", "jacobians", "flatrules", "controlgraphs", "controlrules", "custom", "checkpointing", "checking", "compiling"},
+    {
+        "arguments",
+        "modes",
+        "transforms",
+        "mapping",
+        "jacobians",
+        "flatrules",
+        "controlgraphs",
+        "controlrules",
+        "custom",
+        "checkpointing",
+        "checking",
+        "compiling",
+    },
     {"", "numpy_names", "functions", "dropin", "numpy", "cupy", "einops", "protocols", "cli", "__main__"},  # "" is agnostic_ad/__init__.py
 ]
 APART = 3
