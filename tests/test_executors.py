@@ -353,6 +353,8 @@ def test_source_reads_like_python() -> None:
         assert part in text, text
     assert "test_executors.py" in text
     compile(text, "program", "exec")
+    text = graph.capture(lambda x: x + 1, graph.ShapeDtype((None, 3), "float32")).source()
+    assert ", for n0 = " in text.splitlines()[0] and "other sizes have programs of their own" in text.splitlines()[0]
 
 
 def test_a_traceback_shows_the_programs_line() -> None:

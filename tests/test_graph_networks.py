@@ -111,7 +111,7 @@ def state_of(model: nn.Module, convert: Callable[[Any], Any] = lambda x: x) -> d
     return {"parameters": parameters, "m": zeros, "v": dict(zeros), "buffers": {k: convert(b.data) for k, b in model.named_buffers()}}
 
 
-def agree(g: Callable[..., Any], f: Callable[..., Any], *args: Any) -> None:
+def assert_agree(g: Callable[..., Any], f: Callable[..., Any], *args: Any) -> None:
     ad.manual_seed(5)
     got = ad.trees.flatten(g(*args))
     ad.manual_seed(5)
@@ -136,8 +136,8 @@ def test_training_steps(name: str, batch: int | None, rng: np.random.Generator) 
     assert len(optimised.nodes) <= len(g.nodes)
     for n in (4,) if batch else (4, 2, 7):
         args = state, *data(rng, n)
-        agree(g, step, *args)
-        agree(optimised, step, *args)
+        assert_agree(g, step, *args)
+        assert_agree(optimised, step, *args)
     # what a step gives goes into the next
     for _ in range(3):
         _, state = optimised(state, *data(rng, 4))
@@ -171,10 +171,10 @@ def test_a_captured_network_is_differentiated_and_batched(rng: np.random.Generat
         return loss_of(nn.functional_call(model, p, (x,)), t)
 
     g = graph.capture(loss, parameters, graph.ShapeDtype((None, 4), "float32"), graph.ShapeDtype((None,), "int64")).optimize()
-    agree(ad.grad(g), ad.grad(loss), parameters, x, t)
+    assert_agree(ad.grad(g), ad.grad(loss), parameters, x, t)
     each = lambda f: ad.vmap(ad.grad(f), in_axes=(None, 0, 0))
-    agree(each(g), each(loss), parameters, x[:, None], t[:, None])
-    agree(graph.capture(ad.grad(g), parameters, x, t), ad.grad(loss), parameters, x, t)
+    assert_agree(each(g), each(loss), parameters, x[:, None], t[:, None])
+    assert_agree(graph.capture(ad.grad(g), parameters, x, t), ad.grad(loss), parameters, x, t)
 
 
 def test_nodes_know_the_module_that_made_them() -> None:

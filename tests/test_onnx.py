@@ -50,7 +50,7 @@ def assert_same(got: Any, want: Any, tolerance: float = 1e-5) -> None:
         assert_exact(got, want)
 
 
-def round_trip(g: graph.Graph, *args: Any, tolerance: float = 1e-5) -> Any:
+def assert_round_trip(g: graph.Graph, *args: Any, tolerance: float = 1e-5) -> Any:
     """Give the model of a graph, which ONNX Runtime runs to the same results, and so does the graph read from it."""
     model = g.to_onnx()
     flat = ad.trees.leaves(args)
@@ -265,7 +265,7 @@ def test_training_steps(name: str, rule: str) -> None:
     step, parameters, state = training_step(name, getattr(nn.optim, rule).rule(lr=0.01))
     x, y = NETS[name][1](3)
     g = graph.capture(step, parameters, state, x, y)
-    model = round_trip(g, parameters, state, x, y)
+    model = assert_round_trip(g, parameters, state, x, y)
     assert model.opset_import[0].version == OPSET == 20 and len(model.opset_import) == 1
     assert {i.name for i in model.graph.input} >= {f"in0.{k}" for k in parameters}
 
@@ -296,7 +296,7 @@ def test_fused_kernels_are_their_operations() -> None:
     x = RNG.standard_normal((100, 100)).astype("float32")
     g = graph.capture(ad.grad(f), x).optimize()
     assert any(n.graphs() for n in g.nodes)
-    round_trip(g, x)
+    assert_round_trip(g, x)
 
 
 def test_evaluation_with_running_statistics() -> None:
@@ -414,7 +414,7 @@ def test_results_that_no_operator_makes() -> None:
         y = x + 1
         return x, constant, y, y
 
-    round_trip(graph.capture(f, S((2,), "float32")), np.ones(2, "float32"))
+    assert_round_trip(graph.capture(f, S((2,), "float32")), np.ones(2, "float32"))
 
 
 def test_a_file(tmp_path: Any) -> None:

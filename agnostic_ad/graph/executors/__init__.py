@@ -27,10 +27,11 @@ def execute(graph: Graph, flat: Sequence[Any]) -> list[Any] | tuple[Any, ...]:
     if ready is not None:
         wanted, kinds, kind, run = ready
         try:
-            if [(x.shape, x.dtype) for x in flat] == wanted and kinds.issuperset(map(type, flat)) and type(graph.backend) is kind:
-                return run(*flat)  # type: ignore[no-any-return]
+            fits = [(x.shape, x.dtype) for x in flat] == wanted and kinds.issuperset(map(type, flat)) and type(graph.backend) is kind
         except AttributeError:  # a Python number, say
-            pass
+            fits = False
+        if fits:
+            return run(*flat)  # type: ignore[no-any-return]
     flat, backend = graph.check(flat), graph.backend
     if all(lookup(x) is backend for x in flat):
         found = program(graph, tuple(sorted(graph.bindings(flat).items())) if graph.dynamic else ())
@@ -74,11 +75,14 @@ def program(graph: Graph, bound: tuple[tuple[str, Any], ...] = ()) -> Program | 
 
 
 def source(graph: Graph) -> str:
-    """Give the text of a graph's program."""
+    """Give the text of a graph's program; that for some sizes, where they are known only when it runs."""
     made = program(graph, graph.hints())
     if made is None:
         raise UnsupportedError(f"{graph.label} holds arrays of a transformation or Variables; it has no program of its own")
-    return made.source
+    if not graph.hints():
+        return made.source
+    head, _, rest = made.source.partition("\n")
+    return f"{head}, for {', '.join(f'{name} = {n}' for name, n in graph.hints())}; other sizes have programs of their own\n{rest}"
 
 
 def concrete(graph: Graph, bound: dict[str, Any]) -> Graph:
