@@ -257,21 +257,22 @@ mish, mish_pull = _gate("mish", _mish_slope, _mish_curvature)
 _RATE, _CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
 
 
-def _tanh_gate(xp: Any, x: Any) -> tuple[Any, Any, Any]:
-    """Give the gate, its derivative by the gate's argument, and that of the argument; the bounds are where the gate is 0 or 1 in any dtype."""
+def _tanh_gate(xp: Any, x: Any) -> tuple[Any, Any]:
+    """Give the gate's argument, and its derivative; the bounds are where the gate is 0 or 1 in any dtype."""
     x = _limit(xp, x, -14.0, 14.0)
-    s = xp.special.expit(_RATE * (x + _CUBE * x * x * x))
-    return s, s * (1 - s), _RATE * (1 + 3 * _CUBE * x * x)
+    return _RATE * (x + _CUBE * x * x * x), _RATE * (1 + 3 * _CUBE * x * x)
 
 
 def _gelu_tanh_slope(xp: Any, x: Any) -> Any:
-    s, ds, rate = _tanh_gate(xp, x)
-    return s + x * ds * rate
+    z, rate = _tanh_gate(xp, x)
+    s = xp.special.expit(z)
+    return s + x * s * (1 - s) * rate
 
 
 def _gelu_tanh_curvature(xp: Any, x: Any) -> Any:
-    s, ds, rate = _tanh_gate(xp, x)
-    return ds * (2 * rate + x * ((1 - 2 * s) * rate * rate + 6 * _CUBE * _RATE * _limit(xp, x, -14.0, 14.0)))
+    z, rate = _tanh_gate(xp, x)
+    s, rest = xp.special.expit(z), xp.special.expit(-z)  # 1 - s has few digits where s is nearly one
+    return s * rest * (2 * rate + x * ((rest - s) * rate * rate + 6 * _CUBE * _RATE * _limit(xp, x, -14.0, 14.0)))
 
 
 gelu_tanh, gelu_tanh_pull = _gate("gelu_tanh", _gelu_tanh_slope, _gelu_tanh_curvature)
@@ -294,7 +295,7 @@ def _gelu(xp: Any, x: Any) -> Any:
 
 @general("nn.gelu_tanh")
 def _gelu_tanh(xp: Any, x: Any) -> Any:
-    return x * _tanh_gate(xp, x)[0]
+    return x * xp.special.expit(_tanh_gate(xp, x)[0])
 
 
 # --- chance -----------------------------------------------------------------------------------------------------------------------------
