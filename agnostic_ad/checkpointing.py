@@ -10,7 +10,7 @@ from typing import Any
 from agnostic_ad import trees
 from agnostic_ad.arguments import is_array
 from agnostic_ad.flatrules import creates_graph, record
-from agnostic_ad.levels import DEAD, TRANSFORMATIONS, deepest
+from agnostic_ad.levels import DEAD, TRANSFORMATIONS, capturing, deepest
 from agnostic_ad.modes import enable_grad
 from agnostic_ad.random import default_generator, replay
 from agnostic_ad.reverse import ReverseLevel, Variable
@@ -41,6 +41,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(f)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if capturing() is not None:  # a graph computes one value once; and would draw other numbers in a second pass
+            return f(*args, **kwargs)
         start = next_number()
         given, named = trees.map_tree(_again, (args, kwargs))  # f may change its arguments in place
         before = default_generator.get_state()

@@ -13,10 +13,14 @@ from typing import Any, NamedTuple
 
 from agnostic_ad import graph, trees
 from agnostic_ad.config import place
+from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph.ir import Graph
+from agnostic_ad.holdings import described, holdings, leaves_only
 from agnostic_ad.levels import CASTS, STRONG, Array
 from agnostic_ad.modes import is_grad_enabled
 from agnostic_ad.namespaces import backend_of, lookup
+from agnostic_ad.stepping import Step, captured, hooks
+from agnostic_ad.stepping import signature as signature_of
 
 __all__ = ["Capture", "Compiled", "compile"]
 
@@ -35,12 +39,15 @@ class Capture(NamedTuple):
     seconds : float
         What it took, passes included.
     graph : Graph
-        What came out.
+        What came out; of a function that changes what it closes over, the largest part.
+    graphs : tuple of Graph
+        All parts: such a function is cut where it calls an optimizer, say.
     """
 
     reason: str
     seconds: float
     graph: Graph
+    graphs: tuple[Graph, ...] = ()
 
 
 class _Signature(NamedTuple):
@@ -49,6 +56,19 @@ class _Signature(NamedTuple):
     structure: Any
     leaves: tuple[Any, ...]
     settings: tuple[Any, ...]
+    held: tuple[Any, ...] = ()
+
+
+class _Held(NamedTuple):
+    """What is known of a Variable that the function may change: which it is, its array, its gradient and its hooks."""
+
+    identity: int
+    array: _Array
+    rest: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        grad = "" if len(self.rest) < 2 else " without a gradient" if self.rest[1] is None else " with a gradient"
+        return f"{self.array}{grad if self.rest[0] else ' that does not require grad'}"
 
 
 class _Array(NamedTuple):
@@ -86,7 +106,9 @@ class Compiled:
         functools.update_wrapper(self, f)
         self.__name__ = getattr(f, "__name__", type(f).__name__)
         self._f, self._passes, self._size = f, None if passes is None else tuple(passes), size
-        self._graphs: OrderedDict[_Signature, Graph] = OrderedDict()
+        self._graphs: OrderedDict[_Signature, Any] = OrderedDict()
+        self._names: set[str] = set()
+        self._plain: bool | None = None  # whether it holds nothing that it could change; found out at the first call
         self._lock = threading.RLock()
         self._numbers = 0  # captures for nothing but another static value
         self.captures: list[Capture] = []
@@ -96,6 +118,14 @@ class Compiled:
         if any(isinstance(x, Array) for x in flat):
             return self._f(*args, **kwargs)  # it records, or belongs to a transformation that has its own use of the function
         signature = _Signature(structure, tuple(map(_leaf, flat)), _settings())
+        if not (self._plain and all(map(_is_plain, signature.leaves))):
+            with _STEPPING:
+                held = self._holdings(signature)
+                if held is not None and held.variables:
+                    step, arrays = self._found(signature, flat, held)
+                    return step(*arrays)
+            if held is None:
+                return self._f(*args, **kwargs)
         try:
             found = self._graphs.get(signature)
         except TypeError:
@@ -115,14 +145,42 @@ class Compiled:
         return self if instance is None else functools.partial(self, instance)
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
-        """Give the graph that a call with these arguments runs; captured, if there is none yet."""
+        """Give the graph that a call with these arguments runs; captured, if there is none yet. See `Capture.graph` for functions that change things."""
         flat, structure = trees.flatten((args, kwargs))
         signature = _Signature(structure, tuple(map(_leaf, flat)), _settings())
+        with _STEPPING:
+            held = self._holdings(signature)
+            if held is not None and held.variables:
+                return _largest(self._found(signature, flat, held)[0].graphs)
         with self._lock:
-            return self._graphs.get(signature) or self._capture(signature, flat)
+            return self._graphs.get(signature) or self._capture(signature, flat)  # type: ignore[no-any-return]
 
-    def _capture(self, signature: _Signature, flat: list[Any]) -> Graph:
-        # A function that closes over modules and optimizers changes them: what it leaves behind would become results of the graph here.
+    # --- functions that change what they close over ---------------------------------------------------------------------
+    def _holdings(self, signature: _Signature) -> Any:
+        """Give what the function holds, its Variables among it; None where it has to run as it is."""
+        others = [(f"argument {i}", s.value) for i, s in enumerate(signature.leaves) if not _is_plain(s)]
+        found = holdings(self._f, others, self._names)
+        if self._plain is None:
+            self._plain = not found.variables and not found.states
+        variables = leaves_only(found)
+        if variables is None:
+            return None
+        found.reached = list(map(id, found.variables))
+        found.variables = variables
+        return found
+
+    def _found(self, signature: _Signature, flat: list[Any], held: Any) -> tuple[Step, list[Any]]:
+        """Give the step for a call, captured if there is none, and the arrays to call it with."""
+        states = tuple(_Held(id(v), _array(v.payload), signature_of(v)) for v in held.variables)
+        full = signature._replace(held=(states, tuple(held.values)))
+        arrays = [x for x, s in zip(flat, signature.leaves, strict=True) if isinstance(s, _Array)]
+        found = self._graphs.get(full)
+        if found is None:
+            found = self._capture(full, flat, held)
+        self._graphs.move_to_end(full)
+        return found[0], arrays
+
+    def _capture(self, signature: _Signature, flat: list[Any], held: Any = None) -> Any:
         reason, start = self._reason(signature), time.perf_counter()
         arrays = [x for x, s in zip(flat, signature.leaves, strict=True) if isinstance(s, _Array)]
 
@@ -134,13 +192,37 @@ class Compiled:
             return self._f(*args, **kwargs)
 
         pure.__name__ = self.__name__
-        made = graph.capture(pure, *arrays).optimize(self._passes)
+        made: Any
+        graphs: tuple[Graph, ...]
+        if held is None:
+            made = graph.capture(pure, *arrays).optimize(self._passes)
+            graphs = (made,)
+        else:
+            first: Any = arrays[0] if arrays else held.variables[0].payload
+            step = captured(pure, f"compile({self.__name__})", backend_of(first), held.variables, arrays, self._passes)
+            self._check_same(signature, held)
+            held.kept += [hook for v in held.variables for hook in hooks(v)]
+            made, graphs = (step, held.kept), tuple(step.graphs)  # what the signature tells by identity is kept with it
         while len(self._graphs) >= self._size:
             self._graphs.popitem(last=False)
         self._graphs[signature] = made
-        self.captures = [*self.captures[1 - 2 * self._size :], Capture(reason, time.perf_counter() - start, made)]
+        self.captures = [*self.captures[1 - 2 * self._size :], Capture(reason, time.perf_counter() - start, _largest(graphs), graphs)]
         _LOG.info("compile(%s): %s (%.3f s)", self.__name__, reason, self.captures[-1].seconds)
         return made
+
+    def _check_same(self, signature: _Signature, held: Any) -> None:
+        """Refuse what the function has changed while it was captured, beside its Variables."""
+        others = [(f"argument {i}", s.value) for i, s in enumerate(signature.leaves) if not _is_plain(s)]
+        after = holdings(self._f, others, self._names)
+        old, new = ({path: (kind, value) for path, kind, value in x.values} for x in (held, after))
+        changed = next((path for path in dict.fromkeys([*old, *new]) if old.get(path) != new.get(path)), None)
+        if changed is None and list(map(id, after.variables)) != held.reached:
+            changed = "which Variables it holds"
+        if changed is not None:
+            raise UnsupportedError(
+                f"compile({self.__name__}): the function changes {changed}, which a graph cannot keep: it would happen at captures only. Return what "
+                "is new, and store it outside of the function."
+            )
 
     def _reason(self, new: _Signature) -> str:
         """Say what no earlier signature has: the differences from the nearest one."""
@@ -165,6 +247,8 @@ class Compiled:
         found = [
             f"the setting {_SETTINGS[i]} is {b}, not {a}" for i, (a, b) in enumerate(zip(old.settings, new.settings, strict=True)) if a != b
         ]
+        if old.held != new.held:
+            found += _held_differences(old.held, new.held)
         for name, a, b in zip(names, old.leaves, new.leaves, strict=True):
             if a != b:
                 kind = "" if isinstance(b, _Array) else "a number, " if isinstance(b.value, int | float | complex) else "a static value, "
@@ -176,10 +260,43 @@ class Compiled:
 
 
 def _leaf(x: Any) -> _Array | _Static:
-    if lookup(x) is None:
-        return _Static(x, type(x))
+    return _Static(x, type(x)) if lookup(x) is None else _array(x)
+
+
+def _array(x: Any) -> _Array:
     backend = backend_of(x)
     return _Array(tuple(x.shape), x.dtype, backend, str(backend.device(x)))
+
+
+def _is_plain(s: _Array | _Static) -> bool:
+    """Tell whether an argument can hold nothing that the function could change."""
+    return isinstance(s, _Array) or described(s.kind) is None
+
+
+def _largest(graphs: Iterable[Graph]) -> Graph:
+    return max(graphs, key=lambda g: len(g.nodes))
+
+
+def _held_differences(old: tuple[Any, ...], new: tuple[Any, ...]) -> list[str]:
+    if not (old and new and len(old[0]) == len(new[0])):
+        return ["the function holds other parameters and buffers"] * 2
+    found = []
+    for a, b in zip(old[0], new[0], strict=True):
+        if a.identity != b.identity:
+            return ["the function holds other parameters and buffers"] * 2
+        if a != b:
+            grads = [len(x.rest) > 1 and x.rest[1] is not None for x in (a, b)]
+            if a.array == b.array and grads[0] != grads[1]:
+                found.append("what the function holds has gradients" if grads[1] else "what the function holds has no gradients")
+            else:
+                found.append(f"what the function holds: {b}, not {a}" if str(a) != str(b) else f"other hooks on {b}")
+    before, after = ({path: (kind, value) for path, kind, value in x[1]} for x in (old, new))
+    for path in dict.fromkeys([*before, *after]):
+        a, b = before.get(path), after.get(path)
+        if a != b:
+            told = a is not None and b is not None and a[0] in _TOLD and b[0] in _TOLD
+            found.append(f"{path} is {b[1]!r:.60}, not {a[1]!r:.60}" if told else f"{path} is another")  # type: ignore[index]
+    return found
 
 
 def _hashable(x: Any) -> bool:
@@ -190,6 +307,9 @@ def _hashable(x: Any) -> bool:
     return True
 
 
+_TOLD = (type(None), bool, int, float, complex, str, bytes)
+_STEPPING = threading.RLock()
+"""Held while a function that changes Variables is captured or runs: meanwhile they are nobody else's."""
 _SETTINGS = ("grad_enabled", "autocast", "strong_zeros", "defaults")
 
 
@@ -206,8 +326,8 @@ def _path(path: tuple[Any, ...]) -> str:
 def compile(f: Callable[..., Any] | None = None, *, passes: Iterable[str] | None = None, maxsize: int = 16) -> Any:
     """Capture a function once for each kind of arguments, optimise the graph, and run that from then on.
 
-    The function may hold any transformation: ``grad``, ``vmap``, whole training steps that take parameters and give new ones. It must be pure:
-    what it does beside giving a result is done at captures only.
+    The function may hold any transformation: ``grad``, ``vmap``, whole training steps that take parameters and give new ones. It may close over
+    modules, optimizers and leaf Variables, and change them as the plain call does. What else it does beside giving a result is done at captures only.
 
     Parameters
     ----------
@@ -228,7 +348,7 @@ def compile(f: Callable[..., Any] | None = None, *, passes: Iterable[str] | None
     Raises
     ------
     UnsupportedError
-        Where the function needs values while it is captured, in ``if`` say.
+        Where the function needs values while it is captured, in ``if`` say; or changes what a graph cannot keep. Nothing has changed then.
     TypeError
         Where an argument is neither array nor hashable.
 

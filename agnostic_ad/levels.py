@@ -102,6 +102,9 @@ class Level:
         """Wrap an array of a lower level, or a raw one, as a constant of this level."""
         raise NotImplementedError
 
+    def delivers(self, node: Any) -> None:
+        """Refuse that a leaf of another tape gets an array of this level as its gradient, where there is a reason to."""
+
     def bind(self, op: Op) -> Any:
         """Give an operation as a function whose results belong to this level at least."""
         return op.bind(self)

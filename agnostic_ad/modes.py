@@ -110,7 +110,7 @@ class set_grad_enabled(_Switch):
 def is_grad_enabled() -> bool:
     """Tell whether operations are recorded here."""
     level = active_level()
-    return (0 if level is None else level.depth) > QUIET.get()
+    return (0 if level is None else max(level.depth, 0)) > QUIET.get()  # a capture may lie below the tape that lasts
 
 
 class escapes(_Switch):

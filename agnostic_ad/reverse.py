@@ -178,11 +178,12 @@ class Variable(Array):
     """Classes that count some Variables among their instances (``nn.Parameter``), by way of ``mark``: copies and pickles stay theirs."""
 
     def __init__(self, array: Any, requires_grad: bool | None = None) -> None:
-        if isinstance(array, Array):
+        if isinstance(array, Array) and array.level.depth >= BASE.depth:
             raise TypeError(
                 f"this is a {type(array).__name__} already. Use x.detach() for a Variable cut off from the graph, or x itself to stay connected."
             )
-        backend = lookup(array)
+        below = isinstance(array, Array)  # a capture below this tape, where the plain call has a raw array
+        backend = array.backend if below else lookup(array)
         if backend is None:
             import numpy as np
 
@@ -191,7 +192,7 @@ class Variable(Array):
             if array.dtype.kind not in "biufc":
                 raise TypeError("Variable takes an array of an Array API library, nested lists of numbers, or a number")
         assert backend is not None
-        self.payload, self.level, self.node = backend.array(array), BASE, None
+        self.payload, self.level, self.node = array if below else backend.array(array), BASE, None
         self.requires_grad = backend.kind(self.payload.dtype) in "fc" if requires_grad is None else requires_grad
 
     @property
@@ -201,6 +202,10 @@ class Variable(Array):
 
     @data.setter
     def data(self, value: Any) -> None:
+        if isinstance(value, Array) and value.level.depth < self.level.depth and self.is_leaf:  # a capture below this tape
+            views.cut(self)
+            self.payload = value
+            return
         backend = lookup(value)
         if self.level is not BASE or not self.is_leaf or backend is None:
             raise TypeError("data can be set on leaf Variables of the define-by-run tape, to an array of an Array API library")

@@ -432,6 +432,8 @@ def _run_hooks(node: Node, ct: Any) -> Any:
 def deliver(node: Node, ct: Any, owned: bool) -> None:
     """Add a cotangent to a leaf's gradient, in memory that the leaf alone holds."""
     found = extra(node)
+    if isinstance(ct, Array):
+        ct.level.delivers(node)
     if found.grad is not None:
         found.grad = add(found.grad, ct)
     elif isinstance(ct, Array):

@@ -18,10 +18,12 @@ import numpy as np
 from agnostic_ad import Variable, is_grad_enabled
 from agnostic_ad.config import dtype_name
 from agnostic_ad.errors import AgnosticADError
+from agnostic_ad.holdings import describe
 from agnostic_ad.levels import ABOVE_ALL, CASTS, FAST, Array
 from agnostic_ad.modes import _Switch
 from agnostic_ad.namespaces import backend_of, lookup
 from agnostic_ad.op import TABLE, Op
+from agnostic_ad.stepping import apart
 
 __all__ = ["GradScaler", "ScalerError", "autocast", "get_autocast_dtype", "is_autocast_enabled"]
 
@@ -250,6 +252,7 @@ class GradScaler:
             return (list if isinstance(outputs, list) else tuple)(self.scale(x) for x in outputs)
         raise TypeError(f"GradScaler.scale takes an array or an iterable of arrays, not {type(outputs).__name__}")
 
+    @apart()
     def unscale_(self, optimizer: Any) -> None:
         """Divide the gradients of an optimizer's parameters by the scale, to clip them for instance; `step` does it where this was not called."""
         if not self._enabled:
@@ -267,6 +270,7 @@ class GradScaler:
             found = found or not bool(backend.xp.all(backend.xp.isfinite(p.grad)))
         self._found[id(optimizer)], self._stage[id(optimizer)] = found, "unscaled"
 
+    @apart()
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """Call ``optimizer.step``, unless a gradient is infinite or not a number; give what it gives, else None."""
         if not self._enabled:
@@ -281,6 +285,7 @@ class GradScaler:
         self._stage[id(optimizer)] = "stepped"
         return result
 
+    @apart()
     def update(self, new_scale: Any = None) -> None:
         """Set the scale for the next iteration, by what the steps since the last call have found; or to ``new_scale``."""
         if not self._enabled:
@@ -357,3 +362,6 @@ class GradScaler:
         self._scale, self._good = np.float32(state_dict["scale"]), int(state_dict["_growth_tracker"])
         self._growth_factor, self._backoff_factor = float(state_dict["growth_factor"]), float(state_dict["backoff_factor"])
         self._growth_interval = int(state_dict["growth_interval"])
+
+
+describe(GradScaler, lambda scaler: [("scale", scaler.get_scale())])

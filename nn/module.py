@@ -7,6 +7,7 @@ from typing import Any
 
 from agnostic_ad import Variable
 from agnostic_ad.errors import UnsupportedError
+from agnostic_ad.holdings import describe
 from agnostic_ad.levels import Array
 from agnostic_ad.nn.conversion import Convertible
 from agnostic_ad.nn.hooks import Hooks, RemovableHandle, call_hooked
@@ -68,8 +69,11 @@ class Module(Stateful, Convertible):
             raise
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse, until ``agnostic_ad.compile`` is there."""
-        raise UnsupportedError("Module.compile(): there is no agnostic_ad.compile yet. Call the module as it is.")
+        """Refuse: what is compiled is the whole step."""
+        raise UnsupportedError(
+            "Module.compile(): a module alone is not compiled, for its backward pass is not its own. Write a function that calls it, "
+            "with backward() and the optimizer's step inside, and give that to agnostic_ad.compile."
+        )
 
     # --- attributes -----------------------------------------------------------------------------------------------------------------
     def __setattr__(self, name: str, value: Any) -> None:
@@ -307,6 +311,21 @@ class Module(Stateful, Convertible):
         if len(lines) == 1 and not self._modules:
             return f"{self._get_name()}({extra})"
         return in_brackets(self._get_name(), [*lines, *(f"({name}): {indented(repr(m))}" for name, m in self._modules.items())])
+
+
+def _held(module: Module) -> Iterator[tuple[str, Any]]:
+    """Give what `agnostic_ad.compile` needs to know of a module: everything that it has, and which hooks."""
+    for name, value in module.__dict__.items():
+        if name in ("_parameters", "_buffers", "_modules"):
+            yield from value.items()
+        elif name == "_hooks":
+            if value is not None:
+                yield from vars(value).items()
+        elif name != "_non_persistent_buffers_set":
+            yield name, value
+
+
+describe(Module, _held)
 
 
 def indented(text: str) -> str:

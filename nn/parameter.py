@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from agnostic_ad import Variable
 from agnostic_ad.config import move, parse, place
 from agnostic_ad.errors import AgnosticADError
-from agnostic_ad.levels import Array
+from agnostic_ad.levels import Array, unify
 from agnostic_ad.namespaces import backend_of, is_raw
 from agnostic_ad.tape import LEAF, make_node
 
@@ -270,7 +270,7 @@ def clear_grad(p: Variable, set_to_none: bool = True) -> None:
     """Forget a gradient, or make it zero."""
     grad = p.grad
     if grad is not None:
-        p.grad = None if set_to_none else backend_of(p.payload).xp.zeros_like(p.payload)
+        p.grad = None if set_to_none else unify([p.payload])[0].zeros_like(p.payload)
 
 
 def adopt(value: Any, like: Any) -> Any:

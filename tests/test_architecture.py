@@ -34,6 +34,8 @@ FLOORS: list[set[str]] = [
         "checkpointing",
         "checking",
         "compiling",
+        "holdings",
+        "stepping",
     },
     {"", "numpy_names", "functions", "dropin", "numpy", "cupy", "einops", "protocols", "cli", "__main__"},  # "" is agnostic_ad/__init__.py
 ]

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import agnostic_ad as ad
 from agnostic_ad import Variable
 from agnostic_ad.errors import AgnosticADError
+from agnostic_ad.holdings import describe
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import backend_of, is_raw
 from agnostic_ad.nn.module import RemovableHandle
@@ -23,6 +24,7 @@ from agnostic_ad.nn.optim.flat import Memory
 from agnostic_ad.nn.optim.options import check, plain
 from agnostic_ad.nn.optim.rule import Formula, Rule
 from agnostic_ad.nn.parameter import adopt, clear_grad
+from agnostic_ad.stepping import apart
 
 __all__ = ["Optimizer", "OptimizerStateError", "hyperparameters", "raw"]
 
@@ -325,6 +327,7 @@ def _copied(x: Any) -> Any:
 def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     """Make a step call the hooks around itself, once however many classes' steps it goes through."""
 
+    @apart()
     @functools.wraps(step)
     def wrapper(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         if self._inside:
@@ -349,4 +352,5 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+describe(Optimizer, lambda optimizer: [("param_groups", [group["params"] for group in optimizer.param_groups])])
 Optimizer.step = _with_hooks(Optimizer.step)  # type: ignore[method-assign]

@@ -16,6 +16,7 @@ from agnostic_ad.nn.module import Module
 from agnostic_ad.nn.optim.lr_scheduler.base import LRScheduler, per_group
 from agnostic_ad.nn.optim.optimizer import Optimizer
 from agnostic_ad.nn.parameter import adopt, assign
+from agnostic_ad.stepping import apart
 
 __all__ = ["SWALR", "AveragedModel", "get_ema_avg_fn", "get_ema_multi_avg_fn", "get_swa_avg_fn", "get_swa_multi_avg_fn", "update_bn"]
 
@@ -148,6 +149,7 @@ class AveragedModel(Module):
         """Run the averaged model."""
         return self.module(*args, **kwargs)
 
+    @apart()
     def update_parameters(self, model: Module) -> None:
         """Take a model into the averages; the first is copied."""
         count = int(self.n_averaged)

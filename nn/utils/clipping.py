@@ -12,9 +12,10 @@ from agnostic_ad import Variable
 from agnostic_ad.config import dtype_name
 from agnostic_ad.errors import AgnosticADError
 from agnostic_ad.levels import Array
-from agnostic_ad.namespaces import backend_of
+from agnostic_ad.namespaces import ShapeDtype, backend_of
 from agnostic_ad.nn.parameter import assign
 from agnostic_ad.rules import QUICK
+from agnostic_ad.stepping import apart
 
 __all__ = [
     "NonFiniteNormError",
@@ -39,6 +40,17 @@ def _with_gradient(parameters: Any) -> list[Variable]:
     return [p for p in found if p.grad is not None]
 
 
+def _norm_spec(tensors: Any, *args: Any, **kwargs: Any) -> ShapeDtype:
+    """Give shape and dtype of what `get_total_norm` gives."""
+    found = [tensors] if hasattr(tensors, "shape") else list(tensors)
+    if not found:
+        return ShapeDtype((), np.dtype("float32"))
+    backend = found[0].backend if isinstance(found[0], Array) else backend_of(found[0])
+    names = {dtype_name(x.dtype).replace("complex128", "float64").replace("complex64", "float32") for x in found}
+    return ShapeDtype((), backend.dtype("float64" if "float64" in names else "float32"))
+
+
+@apart(_norm_spec)
 def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None) -> Any:
     """Give the norm of several arrays, as if they were one vector.
 
@@ -78,6 +90,7 @@ def get_total_norm(tensors: Any, norm_type: float = 2.0, error_if_nonfinite: boo
     return total
 
 
+@apart()
 def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any, foreach: bool | None = None) -> None:
     """Scale all gradients by ``max_norm / total_norm``, where that makes them smaller.
 
@@ -104,6 +117,7 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Any, for
             p.grad = backend.array(p.grad * backend.astype(backend.to_device(wide, backend.device(p.payload)), p.payload.dtype))
 
 
+@apart(lambda parameters, *args, **kwargs: _norm_spec([p.grad for p in _with_gradient(parameters)]))
 def clip_grad_norm_(
     parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Any:
@@ -137,6 +151,7 @@ def clip_grad_norm_(
     return total
 
 
+@apart()
 def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = None) -> None:
     """Limit every element of the gradients to between ``-clip_value`` and ``clip_value``.
 

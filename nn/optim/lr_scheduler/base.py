@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agnostic_ad.nn.optim.optimizer import Optimizer
+from agnostic_ad.stepping import apart
 
 __all__ = ["ChainedScheduler", "LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "per_group"]
 
@@ -98,17 +99,18 @@ class LRScheduler:
         """Give the rates at ``last_epoch``; a subclass says how."""
         raise NotImplementedError(f"{type(self).__name__} has no get_lr(): define the rates at last_epoch")
 
+    @apart()
     def step(self, epoch: int | None = None) -> None:
         """Set the next rates; or those of a certain step, with a warning, for that breaks the chain of several schedulers."""
         if self._step_count == 1 and not self.optimizer._steps:
             warnings.warn(
                 "a scheduler's step() before the first of its optimizer skips the first rate: call optimizer.step() before it",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         self._step_count += 1
         if epoch is not None:
-            warnings.warn("scheduler.step(epoch) jumps to a rate: prefer step() without epoch", UserWarning, stacklevel=2)
+            warnings.warn("scheduler.step(epoch) jumps to a rate: prefer step() without epoch", UserWarning, stacklevel=3)
         self._update_lr(epoch)
 
     def _update_lr(self, epoch: int | None = None) -> None:
@@ -285,6 +287,7 @@ class ChainedScheduler(_OfSchedulers):
         self._take(schedulers, optimizer)
         self._last_lr = self._now()
 
+    @apart()
     def step(self, epoch: int | None = None) -> None:
         """Step all."""
         for each in self._schedulers:
@@ -339,6 +342,7 @@ class SequentialLR(_OfSchedulers):
     def _current(self, epoch: int) -> LRScheduler:
         return self._schedulers[bisect_right(self._milestones, epoch)]
 
+    @apart()
     def step(self, epoch: int | None = None) -> None:
         """Step the scheduler whose turn it is."""
         self.last_epoch += 1

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from agnostic_ad.nn.optim.lr_scheduler.base import LRScheduler
 from agnostic_ad.nn.optim.optimizer import Optimizer
+from agnostic_ad.stepping import apart
 
 __all__ = [
     "ConstantLR",
@@ -339,6 +340,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         """Give the rates at ``T_cur``."""
         return [self.eta_min + (base - self.eta_min) * (1 + math.cos(math.pi * self.T_cur / self.T_i)) / 2 for base in self.base_lrs]
 
+    @apart()
     def step(self, epoch: float | None = None) -> None:
         """Set the next rates, or those of any step; ``epoch`` may be a fraction, to step after every batch."""
         self._update_lr(epoch)

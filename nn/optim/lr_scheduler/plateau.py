@@ -8,6 +8,7 @@ from typing import Any
 
 from agnostic_ad.nn.optim.lr_scheduler.base import LRScheduler, per_group
 from agnostic_ad.nn.optim.optimizer import Optimizer
+from agnostic_ad.stepping import apart
 
 __all__ = ["ReduceLROnPlateau"]
 
@@ -73,6 +74,7 @@ class ReduceLROnPlateau(LRScheduler):
         self.best, self.cooldown_counter, self.num_bad_epochs, self.last_epoch = self.mode_worse, 0, 0, 0
         self._last_lr = self._now()
 
+    @apart()
     def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Look at a metric, and lower the rates if it is time.
 
@@ -85,7 +87,7 @@ class ReduceLROnPlateau(LRScheduler):
         """
         current = float(metrics)
         if epoch is not None:
-            warnings.warn("scheduler.step(metric, epoch) jumps: prefer step(metric)", UserWarning, stacklevel=2)
+            warnings.warn("scheduler.step(metric, epoch) jumps: prefer step(metric)", UserWarning, stacklevel=3)
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         if self._is_better(current):
             self.best, self.num_bad_epochs = current, 0
