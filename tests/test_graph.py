@@ -361,3 +361,16 @@ def test_draws_are_made_anew_and_are_those_of_the_plain_call(name: str, optimise
 def test_a_generator_of_its_own_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="uniform_ of an array without values draws from the default generator"):
         graph.capture(lambda x: (x * 1.0).uniform_(generator=ad.Generator(0)), X)
+
+
+def test_what_moves_is_elsewhere_from_then_on() -> None:
+    xp = pytest.importorskip("array_api_strict")
+    there, here = xp.Device("device1"), xp.Device("CPU_DEVICE")
+
+    def f(x: Any) -> Any:
+        y = x.to_device(here)
+        assert str(y.device) == str(here)
+        return y * ad.namespace(y).ones_like(y)
+
+    y = graph.capture(f, xp.zeros(3, device=there))(xp.ones(3, device=there))
+    assert str(y.device) == str(here)

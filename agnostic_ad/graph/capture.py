@@ -187,7 +187,11 @@ class TraceLevel(Level):
         inputs = tuple(_place(self, a) for a in args)
         node = GraphNode(op, inputs, params, outputs, f"v{len(self.nodes)}", *self._from())
         self.nodes.append(node)
-        device = next((a.device for a in args if isinstance(a, Traced) and a.level is self), None)
+        device = params.get("device")  # where to_device and astype move it
+        if device is not None:
+            device = self.backend.parse_device(device)
+        else:
+            device = next((a.device for a in args if isinstance(a, Traced) and a.level is self), None)
         results = tuple(self._traced(node, i, device) for i in range(len(outputs)))
         return results if isinstance(found, tuple) else results[0]
 
