@@ -92,6 +92,8 @@ def check_classes(name: str, target: Any, classes: Any, ignore_index: int | None
     if int(xp.min(raw)) >= 0 and int(xp.max(raw)) < classes:
         return
     bad = (raw < 0) | (raw >= classes)
-    wrong = raw[bad if ignore_index is None else bad & (raw != ignore_index)]
-    if wrong.shape[0]:
-        raise IndexError(f"{name}: target {int(xp.reshape(wrong, (-1,))[0])} is out of bounds for {classes} classes")
+    if ignore_index is not None:
+        bad = bad & (raw != ignore_index)
+    if bool(xp.any(bad)):
+        first = int(xp.argmax(xp.astype(xp.reshape(bad, (-1,)), raw.dtype)))
+        raise IndexError(f"{name}: target {int(xp.reshape(raw, (-1,))[first])} is out of bounds for {classes} classes")
