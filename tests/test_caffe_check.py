@@ -311,10 +311,33 @@ def test_parameters_that_do_not_fit_are_refused() -> None:
         layer.apply(X, params=[np.ones((3, 2))])
 
 
-def test_forward_mode_says_what_to_do() -> None:
-    f = caffe.as_function(caffe.LAYERS["TanH"](dtype="float64"))
-    with pytest.raises(ad.errors.MissingRuleError, match=r"TanH has no forward derivative.*use grad, vjp or jacrev"):
-        ad.jvp(f, (X,), (X,))
+def test_forward_mode_goes_through_forward(backend: support.Backend) -> None:
+    f, x, one = (
+        caffe.as_function(caffe.LAYERS["TanH"](xp=backend.xp, dtype="float64")),
+        backend.asarray(X),
+        backend.asarray(np.ones(X.shape)),
+    )
+    slope = 1 - np.tanh(X) ** 2
+    curve = -2 * np.tanh(X) * slope
+    assert_close(backend.numpy(ad.jvp(f, (x,), (x,))[1]), slope * X, rtol=1e-13)
+    assert_close(backend.numpy(ad.grad(lambda x: ad.jvp(f, (x,), (one,))[1].sum())(x)), curve, rtol=1e-13)
+    assert_close(backend.numpy(ad.jvp(ad.grad(lambda x: f(x).sum()), (x,), (one,))[1]), curve, rtol=1e-13)
+    assert_close(backend.numpy(ad.jvp(ad.vmap(f), (x,), (x,))[1]), slope * X, rtol=1e-13)
+    assert_close(backend.numpy(ad.vmap(lambda x: ad.jvp(f, (x,), (x,))[1])(x)), slope * X, rtol=1e-13)
+
+
+def test_forward_mode_of_parameters_and_modules() -> None:
+    ip = caffe.LAYERS["InnerProduct"](dtype="float64", inner_product_param={"num_output": 2, "bias_term": False})
+    w = np.arange(6.0).reshape(2, 3)
+    assert_close(ad.jvp(lambda w: ip.apply(X, params=[w]), (w,), (w,))[1], X @ w.T, rtol=1e-13)
+    with ad.defaults(dtype="float64"):
+        layer = caffe.ModuleLayer(nn.Tanh(), dtype="float64")
+    assert_close(ad.jacfwd(layer.apply)(X).reshape(6, 6), np.diag((1 - np.tanh(X) ** 2).ravel()), rtol=1e-13)
+
+
+def test_forward_mode_of_a_layer_that_leaves_the_tape() -> None:
+    with pytest.raises(ad.errors.EscapedArrayError, match="would silently lose its derivative"):
+        ad.jvp(InNumPy(dtype="float64").apply, (X,), (X,))
 
 
 # --- a module as a layer ------------------------------------------------------------------------------------------------------------------

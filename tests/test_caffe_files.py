@@ -25,7 +25,7 @@ EVERYTHING = r"""
 # a comment
 base_lr: 1e-3f; momentum: .5, weight_decay: 5.
 test_iter: [1, 2] test_iter: 0x10 test_iter: 010 test_interval: -0
-net_param: { name: "a" 'b\n\x41\102\t\"' layer < name: "l" param { name: "p" } param {} > state { phase: TRAIN } state { level: 2 } }
+net_param: { name: "a" 'b\n\x41\102\t\"' layer < name: "l" param { name: "p" } param {} > state { phase: TRAIN level: 2 } }
 solver_mode: 0   # by number
 debug_info: true test_initialization: f clip_gradients: -inf delta: nan
 """
@@ -37,7 +37,7 @@ def test_all_of_the_text_form() -> None:
     assert made.test_iter == [1, 2, 16, 8]
     assert made.net_param.name == 'ab\nAB\t"'
     assert [p.name for p in made.net_param.layer[0].param] == ["p", None]
-    assert (made.net_param.state.phase, made.net_param.state.level) == ("TRAIN", 2)  # merged
+    assert (made.net_param.state.phase, made.net_param.state.level) == ("TRAIN", 2)
     assert (made.solver_mode, made.debug_info, made.test_initialization) == ("CPU", True, False)
     assert made.clip_gradients == float("-inf")
     assert np.isnan(made.delta)
@@ -75,10 +75,7 @@ WRONG = [
     ("layer {\n name: }\n", "2: a value of 'name' was expected, and here is '}'"),
     ("layer: 3", "1: 'layer' is a LayerParameter: { was expected, and here is '3'"),
     ("name: 'x'\n@", "2: '@' is not understood"),
-    (
-        "layers {\n}",
-        "1: 'layers' is the form that Caffe had before 2015 and is not read; Caffe's tool upgrade_net_proto_text makes 'layer' of it",
-    ),
+    ("state {}\nstate {}", "2: 'state' of NetParameter is given twice"),
     ("input: 'x' input_dim: 3", "1: input_dim has 4 numbers for each input: 4 are wanted, not 1"),
     ("input: 'x'", "1: 1 inputs are named, and 0 shapes given"),
     ("input_dim: 3", "1: there are shapes of inputs (input_shape, input_dim), and no input is named"),
@@ -218,6 +215,7 @@ def test_what_protobuf_writes_is_read() -> None:
         (b"\xff" * 12, "w.bin: byte 10: the file ends within a number, or is no binary form of protocol buffers"),
         (b"\x7f", "w.bin: byte 1: wire type 7 of field 15 of NetParameter is not known"),
         (b"\x08\x01", "w.bin: byte 1: field 'name' has wire type 0, which is none of string"),
+        (b"\x2a\x00", "w.bin: byte 2: field 'force_backward' has wire type 2, which is none of bool"),
     ],
 )
 def test_damaged_files(data: bytes, message: str) -> None:
@@ -294,9 +292,41 @@ def test_other_files(tmp_path: Path) -> None:
     h5py.File(tmp_path / "other.h5", "w").close()
     with pytest.raises(caffe.DefinitionError, match=r"other.h5: no group 'data', so these are no weights of Caffe's"):
         caffe.weights(tmp_path / "other.h5")
+    (tmp_path / "text.h5").write_text("hello")
+    with pytest.raises(caffe.DefinitionError, match=r"text.h5: it cannot be read as HDF5"):
+        caffe.weights(tmp_path / "text.h5")
+    with pytest.raises(FileNotFoundError, match=r"nowhere.h5"):
+        caffe.weights(tmp_path / "nowhere.h5")
     (tmp_path / "short.caffemodel").write_bytes(caffe.encode(caffe.Message("NetParameter", name="abc"))[:-1])
     with pytest.raises(caffe.DefinitionError, match=r"short.caffemodel: byte 2: the file ends early"):
         net().copy_from(tmp_path / "short.caffemodel")
+
+
+def test_shared_parameters_that_caffe_leaves_out(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    layer = """layer { name: "%s" type: "InnerProduct" bottom: "x" top: "%s" param { name: "w" } param { %s }
+        inner_product_param { num_output: 2 } }"""
+    text = 'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }'
+    text += layer % ("a", "a", "name: 'b'") + layer % ("b", "b", "") + layer % ("c", "c", "name: 'b'")
+    path, w, own = tmp_path / "w.caffemodel.h5", np.arange(6.0).reshape(2, 3), np.asarray([7.0, 8.0])
+    with h5py.File(path, "w") as file:  # as Caffe writes it: each parameter with the layer that has it first
+        for name, arrays in {"x": {}, "a": {"0": w, "1": -own}, "b": {"1": own}, "c": {}}.items():
+            group = file.create_group(f"data/{name}")
+            for key, value in arrays.items():
+                group[key] = value
+    made = caffe.Net(text, dtype="float64", weights=path)
+    assert_exact(made.params["b"][0].data, w)
+    assert_exact(made.params["b"][1].data, own)
+    assert_exact(made.params["c"][1].data, -own)
+    model = nn.Linear(3, 2)
+    before = model.weight.data.copy()
+    caffe.load_into(model, {"b": caffe.weights(path)["b"]}, {"b": ""})
+    assert_exact(model.weight.data, before)
+    assert_exact(model.bias.data, own.astype("float32"))
+    with h5py.File(path, "a") as file:
+        del file["data/a/0"]
+    with pytest.raises(caffe.DefinitionError, match=r"layer 'a' \(InnerProduct\): it has 2 parameters, and 1 are given"):
+        made.copy_from(path)
 
 
 # --- modules that take weights over ---------------------------------------------------------------------------------------------------------

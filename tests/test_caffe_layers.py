@@ -228,6 +228,27 @@ def test_in_place_layers_give_the_same(type: str, rng: np.random.Generator) -> N
     assert all(np.array_equal(a.diff, b.diff) for a, b in zip(apart.layer.blobs, together.layer.blobs, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("type", "fields"),
+    [
+        ("Eltwise", {"eltwise_param": {"coeff": [0.5, 2.0, 1.0]}}),
+        ("Eltwise", {"eltwise_param": {"operation": "PROD"}}),
+        ("Eltwise", {"eltwise_param": {"operation": "MAX"}}),
+        ("Scale", {}),
+        ("Bias", {}),
+    ],
+)
+def test_in_place_layers_of_several_bottoms_give_the_same(type: str, fields: dict[str, Any], rng: np.random.Generator) -> None:
+    xs, ct = [rng.normal(size=(2, 3)) for _ in range(3 if type == "Eltwise" else 2)], rng.normal(size=(2, 3))
+    if type != "Eltwise":
+        fields = {**fields, f"{type.lower()}_param": {"axis": 0}}
+    apart, together = (Step(type, *xs, **fields) for _ in range(2))
+    together.top = together.bottom[:1]
+    assert_exact(together.forward(), apart.forward())
+    for grad, want in zip(together.backward(ct), apart.backward(ct), strict=True):
+        assert_exact(grad, want)
+
+
 def _chain(in_place: bool) -> caffe.Net:
     """A convolution, all the layers that may work in place, and a loss."""
     layers: list[dict[str, Any]] = [
@@ -452,12 +473,29 @@ def pooled(x: Any, kernel: int, stride: int, pad: int, average: bool) -> Any:
 
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize(
-    ("size", "kernel", "stride", "pad"), [((6, 7), 3, 2, 0), ((6, 7), 3, 2, 1), ((5, 5), 2, 2, 1), ((4, 9), 3, 3, 2), ((28, 24), 2, 2, 0)]
+    ("size", "kernel", "stride", "pad"),
+    [((6, 7), 3, 2, 0), ((6, 7), 3, 2, 1), ((5, 5), 2, 2, 1), ((4, 9), 3, 3, 2), ((28, 24), 2, 2, 0), ((2, 5), 3, 2, 0)],
 )
 def test_pooling_follows_the_rule(size: Any, kernel: int, stride: int, pad: int, average: bool, rng: np.random.Generator) -> None:
     x = rng.normal(size=(2, 2, *size))
     how = {"kernel_size": kernel, "stride": stride, "pad": pad, "pool": "AVE" if average else "MAX"}
     assert_close(run("Pooling", x, pooling_param=how), pooled(x, kernel, stride, pad, average), rtol=1e-13)
+
+
+def test_the_first_of_equal_maxima_has_the_gradient(backend: support.Backend) -> None:
+    layer = caffe.LAYERS["Pooling"](xp=backend.xp, dtype="float64", pooling_param={"kernel_size": 2})
+    grad = ad.grad(lambda x: layer.apply(x).sum())(backend.asarray(np.ones((1, 1, 2, 2))))
+    assert_exact(backend.numpy(grad), np.asarray([[[[1.0, 0.0], [0.0, 0.0]]]]))
+
+
+def test_padding_of_one_side_alone(rng: np.random.Generator) -> None:
+    x, how = rng.normal(size=(1, 2, 4, 5)), {"num_output": 2, "kernel_size": 3, "weight_filler": {"type": "xavier"}}
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (0, 0)))
+    assert_close(run("Convolution", x, convolution_param={**how, "pad_h": 1}), run("Convolution", padded, convolution_param=how))
+    assert_close(
+        run("Convolution", x.swapaxes(2, 3), convolution_param={**how, "pad_w": 1}),
+        run("Convolution", padded.swapaxes(2, 3), convolution_param=how),
+    )
 
 
 def test_pooling_tells_the_places_of_maxima(rng: np.random.Generator) -> None:
@@ -683,7 +721,24 @@ REFUSED: list[tuple[str, tuple[Any, ...], int, dict[str, Any], str]] = [
     ("Eltwise", (ROWS, ROWS), 1, {"eltwise_param": {"coeff": [1.0]}}, "one number for each of 2 bottoms; there are 1"),
     ("Scale", (ROWS,), 1, {"scale_param": {"num_axes": 2}}, r"num_axes 2 from axis 1 on does not fit a bottom of shape \(4, 3\)"),
     ("Bias", (ROWS, np.zeros(4)), 1, {}, r"an operand of shape \(4,\) does not fit a bottom of shape \(4, 3\) from axis 1 on"),
-    ("Filter", (ROWS, np.zeros(3)), 1, {}, "bottom 0 has 4 rows, the selector 3"),
+    ("Filter", (ROWS, np.zeros(3)), 1, {}, r"bottom 0 of shape \(4, 3\) has not as many rows as the selector, 3"),
+    ("Filter", (ROWS, np.zeros(())), 1, {}, r"the selector has one number a row, not shape \(\)"),
+    ("Softmax", (np.zeros((2, 0)),), 1, {}, r"axis 1 of a bottom of shape \(2, 0\) has no numbers"),
+    ("Scale", (np.zeros((2, 0)),), 1, {}, r"a parameter of shape \(0,\) has nothing to learn"),
+    (
+        "Convolution",
+        (ROWS,),
+        1,
+        {"convolution_param": {"num_output": 2, "kernel_size": 1}},
+        r"windows on the axes behind axis 1, and a bottom of",
+    ),
+    (
+        "Deconvolution",
+        (IMAGE[:, :, :0],),
+        1,
+        {"convolution_param": {"num_output": 2, "kernel_size": 9}},
+        r"an image of size \(0, 4\) would become",
+    ),
     ("ArgMax", (ROWS,), 1, {"argmax_param": {"top_k": 4}}, "top_k is from 1 to 3"),
     ("Exp", (ROWS,), 1, {"exp_param": {"base": 0.0}}, "base is a positive number, or -1 for e, not 0"),
     ("Clip", (ROWS,), 1, {"clip_param": {"min": 1.0}}, "min and max are given, the first less than the second"),

@@ -256,6 +256,19 @@ def test_a_blob_that_counts_in_the_loss_and_is_read() -> None:
     assert_close(net.blobs["x"].diff, (2 + 3 * np.ones((2, 3)) @ net.params["b"][0].data) @ net.params["a"][0].data)
 
 
+def test_a_loss_that_is_read_counts_once(rng: np.random.Generator) -> None:
+    text = data("v") + data("t") + LOSS % "loss_weight: 2" + 'layer { name: "p" type: "Power" bottom: "loss" top: "p" loss_weight: 3 }'
+    net = build(text, force_backward=True)
+    x, t = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
+    net.forward(v=x, t=t)
+    assert_close(net.loss, 5 * ((x - t) ** 2).sum() / 4)
+    assert_close(net.backward()["v"], 5 * (x - t) / 2)
+    cut = 'layer { name: "s" type: "Slice" bottom: "x" top: "a" top: "b" loss_weight: 2 loss_weight: 5 slice_param { slice_point: 1 } }'
+    net = build(data() + cut + 'layer { name: "p" type: "Silence" bottom: "a" }')
+    net.forward(x=x)
+    assert_close(net.loss, 2 * x[:, 0].sum() + 5 * x[:, 1:].sum())
+
+
 def test_in_place(rng: np.random.Generator) -> None:
     text = data() + linear("a", "x", "u") + '\nlayer { name: "r" type: "ReLU" bottom: "u" top: "u" }\n' + linear("b", "u", "v")
     net = build(text, force_backward=True)
@@ -269,9 +282,9 @@ def test_in_place(rng: np.random.Generator) -> None:
 
 
 def test_outputs_are_what_nothing_reads() -> None:
-    net = build(data() + linear("a", "x", "u") + linear("b", "x", "v"))
+    net = build(data() + linear("a", "x", "v") + linear("b", "x", "u"))
     assert net.inputs == ["x"]
-    assert net.outputs == ["u", "v"]
+    assert net.outputs == ["u", "v"]  # by name
     assert repr(net) == "Net('', TRAIN, 4 layers, 4 parameters)"
 
 
@@ -349,6 +362,14 @@ def test_another_nets_parameters() -> None:
     assert_exact(third.params["b"][0].data, net.params["b"][0].data)
     net.params["b"][0].data *= 0.0
     assert third.params["b"][0].data.all()
+
+
+def test_shapes_that_differ_by_leading_ones_are_shared() -> None:
+    row = 'layer { name: "p" type: "Parameter" top: "p" parameter_param { shape { %s } } }'
+    first, second = build(row % "dim: 3"), build(row % "dim: 1 dim: 3")
+    second.share_trained_layers(first)
+    first.params["p"][0].data = np.arange(3.0)
+    assert_exact(second.forward()["p"], np.arange(3.0)[None])
 
 
 def test_copies_that_do_not_fit() -> None:
@@ -449,7 +470,36 @@ WRONG = [
     (data() + 'layer { name: "a" type: "ReLU" bottom: "x" top: "y" top: "z" }', "it takes 1 top blob, and 2 are named"),
     (data() + linear("a", "x", "y", "include { phase: TRAIN } exclude { phase: TEST }"), "has rules to include and rules to exclude it"),
     (data() + linear("a", "x", "y", "param {} param {} param {}"), "it has 2 parameters, and 'param' is given 3 times"),
-    ("layers { }", "<text>:1: 'layers' is the form that Caffe had before 2015"),
+    (data() + 'layer { name: "a" bottom: "x" top: "y" }', "<text>:2: layer 'a': its type is missing"),
+    (
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: -2 } } }',
+        "<text>:1: layer 'x' (Input): blob 'x': a shape is of",
+    ),
+    (
+        data() + linear("a", "x", "y").replace("num_output", "axis: 7 num_output"),
+        "layer 'a' (InnerProduct): blob 'x' of shape (2, 3) has no axis 7",
+    ),
+    (
+        data() + 'layer { name: "a" type: "Softmax" bottom: "x" top: "y" softmax_param { axis: 2 } }',
+        "layer 'a' (Softmax): blob 'x' of shape",
+    ),
+    (data() + linear("a", "x", "x"), "<text>:2: layer 'a' (InnerProduct): it cannot work in place: give its top a name of its own"),
+    (
+        SMALL.replace("kernel_size: 3", "kernel_size: 3 group: 0"),
+        "layer 'conv' (Convolution): num_output 3 and 2 channels are positive mult",
+    ),
+    (SMALL.replace("num_output: 3", ""), "layer 'conv' (Convolution): num_output 0 and 2 channels are positive multiples of group 1"),
+    (SMALL.replace("stride: 2", "stride: 0"), "layer 'pool' (Pooling): stride is 1 or more, not (0, 0)"),
+    (
+        data("v", (2, 3, 5, 4)) + 'layer { name: "a" type: "SPP" bottom: "v" top: "y" spp_param { pyramid_height: 5 } }',
+        "<text>:2: layer 'a, level 2' (Pooling): pad (2, 0) is less than the window, (2, 1)",
+    ),
+    (
+        data("v")
+        + data("t", (2,))
+        + 'layer { name: "a" type: "InfogainLoss" bottom: "v" bottom: "t" infogain_loss_param { source: "?" } }',
+        "<text>:3: layer 'a' (InfogainLoss): give the matrix as a third bottom, or a file with it as source; there is no file '?'",
+    ),
 ]
 
 
@@ -490,6 +540,15 @@ def test_wrong_calls() -> None:
         build(data(), phase="train")
     with pytest.raises(FileNotFoundError, match=r"there is no file 'nowhere.prototxt' with a NetParameter"):
         caffe.Net("nowhere.prototxt")
+    with pytest.raises(TypeError, match="a NetParameter is wanted, as a path, a text or a Message, not a int"):
+        caffe.Net(3)
+    with pytest.raises(TypeError, match="inputs is a dict of shapes or arrays, by the names of the tops that they stand for, not a tuple"):
+        caffe.Net(data(), inputs=(2, 3))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="blob 'x' holds real numbers, float32 or float64 for one, not int32"):
+        caffe.Net(data(), dtype="int32")
+    labels = caffe.Net(data("v") + data("t", (2,)) + 'layer { name: "l" type: "SoftmaxWithLoss" bottom: "v" bottom: "t" }')
+    with pytest.raises(caffe.DefinitionError, match="label nan in 't' is not one of 0 to 2"):
+        labels.forward(t=np.asarray([1.0, np.nan]))
 
 
 # --- blobs ----------------------------------------------------------------------------------------------------------------------------------
@@ -561,6 +620,18 @@ def test_other_fillers() -> None:
     assert (sparse != 0).mean() == pytest.approx(10 / 40, abs=0.01)
     assert_close(filled((3, 5), type="positive_unitball").sum(axis=1), np.ones(3))
     assert filled(type="positive_unitball").min() >= 0
+
+
+def test_fields_beside_a_message_count() -> None:
+    how = caffe.Message("FillerParameter", type="constant", value=2.0)
+    blob = caffe.Blob((2,))
+    caffe.fill(blob, how, value=3.0)
+    assert_exact(blob.data, np.full(2, 3.0, dtype="float32"))
+    param = caffe.Message("LayerParameter", name="p", power_param={"power": 2.0})
+    layer = caffe.LAYERS["Power"](param, power_param={"scale": 3.0}, dtype="float64")
+    assert (layer.name, float(layer.apply(np.asarray(2.0)))) == ("p", 6.0)
+    assert how.value == 2.0
+    assert param.power_param.power == 2.0  # what was given is as it was
 
 
 def test_bilinear_filler_doubles_images() -> None:

@@ -172,6 +172,22 @@ def test_policies(how: str, want: Any) -> None:
     assert [caffe.learning_rate(param, i) for i in range(8)] == pytest.approx([want(i) for i in range(8)], rel=1e-14)
 
 
+def test_steps_come_in_their_order_and_one_at_a_time() -> None:
+    how = caffe.parse("base_lr: 1 lr_policy: 'multistep' gamma: 0.5 stepvalue: [3, 3, 1]", "SolverParameter")
+    assert [caffe.learning_rate(how, i) for i in range(2, 7)] == [1.0, 0.5, 0.25, 0.125, 0.125]
+
+
+def test_policies_far_from_their_middle() -> None:
+    how = caffe.parse("base_lr: 1 lr_policy: 'sigmoid' gamma: 0.1 stepsize: 10000", "SolverParameter")
+    assert [caffe.learning_rate(how, i) for i in (0, 10000, 100000)] == [0.0, 0.5, 1.0]
+    how = caffe.parse("base_lr: 1 lr_policy: 'poly' power: 0.5 max_iter: 10", "SolverParameter")
+    assert caffe.learning_rate(how, 10) == 0.0
+    with pytest.raises(
+        caffe.DefinitionError, match="<text>:1: lr_policy 'poly' ends at max_iter, 10: there is no learning rate for iteration 11"
+    ):
+        caffe.learning_rate(how, 11)
+
+
 def test_the_policy_drives_the_solver() -> None:
     made = solver("base_lr: 0.5 lr_policy: 'exp' gamma: 0.5")
     assert made.lr == 0.5
@@ -353,7 +369,7 @@ WRONG = [
     ("base_lr: 1 lr_policy: 'exp' gamma: -1", "lr_policy 'exp' needs gamma, 0 or more"),
     ("momentum: 0.9", "the solver needs base_lr"),
     ("type: 'AdaGrad' base_lr: 1 momentum: 0.9", "momentum cannot be used with AdaGrad: leave it out"),
-    ("type: 'RMSProp' base_lr: 1 rms_decay: 1", "rms_decay lies in [0, 1), and 1.0 is given"),
+    ("type: 'RMSProp' base_lr: 1 rms_decay: 1", "rms_decay of RMSProp lies in [0, 1), and 1.0 is given"),
     ("base_lr: 1 regularization_type: 'L3'", "regularization_type is 'L1' or 'L2', not 'L3'"),
     ("base_lr: 1 iter_size: 0", "iter_size is 1 or more, not 0"),
     ("base_lr: 1 snapshot: 5", "snapshot is given, and no snapshot_prefix"),
@@ -370,6 +386,24 @@ def test_wrong_solvers(how: str, message: str) -> None:
     with pytest.raises(caffe.DefinitionError) as error:
         solver(how)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["display: -1", "max_iter: -4", "snapshot: -1 snapshot_prefix: 'a'", "test_interval: -1", "test_iter: 0 test_interval: 1"]
+)
+def test_numbers_that_count_nothing(name: str) -> None:
+    with pytest.raises(caffe.DefinitionError, match=rf"<text>:1: {name.partition(':')[0]} is [01] or more, not (-1|-4|0)"):
+        caffe.Solver(f"base_lr: 1 lr_policy: 'fixed' {name}", net_param=caffe.parse(""))
+
+
+def test_moments_that_do_not_fade() -> None:
+    with pytest.raises(caffe.DefinitionError, match=r"<text>:1: momentum of Adam lies in \[0, 1\), and 1.0 is given"):
+        caffe.Solver("base_lr: 1 lr_policy: 'fixed' type: 'Adam' momentum: 1", net_param=caffe.parse(""))
+
+
+def test_inputs_that_are_no_dict() -> None:
+    with pytest.raises(TypeError, match="inputs is a dict of shapes or arrays, by the names of the tops that they stand for, not a list"):
+        caffe.Solver("base_lr: 1 lr_policy: 'fixed'", net_param=caffe.parse(""), inputs=[np.ones((2, 2))])  # type: ignore[arg-type]
 
 
 def test_wrong_calls() -> None:

@@ -44,7 +44,7 @@ def out_size(size: Any, kernel: Sizes, stride: Sizes, padding: Pairs, dilation: 
         count = (room + (s - 1 if ceil else 0)) // s + 1
         if ceil and (count - 1) * s >= n + before:
             count -= 1  # it would begin in the padding
-        out.append(count if room >= 0 else 0)
+        out.append(max(count, 0))  # with ``ceil``, a window a little larger than the input counts as well
     return tuple(out)
 
 

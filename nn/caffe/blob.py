@@ -10,7 +10,12 @@ from agnostic_ad.levels import Array, unify
 from agnostic_ad.namespaces import is_raw
 from agnostic_ad.nn.parameter import adopt
 
-__all__ = ["Blob"]
+__all__ = ["Blob", "keywords"]
+
+
+def keywords(where: Place) -> dict[str, Any]:
+    """Give a place as blobs, layers and nets take it."""
+    return {"xp": where.backend, "dtype": where.dtype, "device": where.device}
 
 
 class _Memory:
@@ -51,6 +56,8 @@ class Blob:
 
     def __init__(self, shape: Any = (0,), *, xp: Any = None, dtype: Any = None, device: Any = None, name: str = "") -> None:
         self.place: Place = place(xp, dtype, device)
+        if self.xp.kind(self.place.dtype) != "f":
+            raise TypeError(f"blob {name!r} holds real numbers, float32 or float64 for one, not {self.place.dtype}")
         self.name = name
         self.lr_mult = 1.0
         self.decay_mult = 1.0

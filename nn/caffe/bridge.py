@@ -8,6 +8,7 @@ from typing import Any
 
 import agnostic_ad as ad
 from agnostic_ad.batching import BatchLevel
+from agnostic_ad.forward import ForwardLevel
 from agnostic_ad.levels import DEAD, Array, deepest
 from agnostic_ad.nn.caffe.blob import Blob
 from agnostic_ad.nn.caffe.layer import Layer
@@ -64,6 +65,12 @@ def _carries(x: Any) -> bool:
     return any(getattr(w, "node", None) is not None for w in _wrappers(x))
 
 
+def _goes_forward(arrays: Sequence[Any]) -> bool:
+    """Tell whether what differentiates first works in forward mode."""
+    levels = {w.level for x in arrays for w in _wrappers(x) if not isinstance(w.level, BatchLevel)}
+    return bool(levels) and isinstance(max(levels, key=lambda level: level.depth), ForwardLevel)
+
+
 class _Run:
     """One call of a layer: what it was before, and what is to be done."""
 
@@ -87,6 +94,13 @@ class _Run:
         finally:
             layer.blobs, layer.param_propagate_down = own, marks
 
+    def forward(self, arrays: Sequence[Any], params: Sequence[Any]) -> tuple[list[Blob], list[Blob], list[Blob], dict[str, Any]]:
+        """Run forward; give bottoms and tops, the parameters that the layer had, and the state that it is left in."""
+        bottom, top = prepared(self.layer, arrays, self.tops)
+        with self.holding(params):
+            self.layer.forward(bottom, top)
+            return bottom, top, self.layer.blobs, dict(self.layer.__dict__)
+
 
 class _Step(ad.Function):
     """A layer's forward and backward."""
@@ -102,10 +116,7 @@ class _Step(ad.Function):
             layer.__dict__.update(run.before[0])
             layer.generator.set_state(run.before[1])
         try:
-            ctx.bottom, ctx.top = prepared(layer, arrays, run.tops)
-            with run.holding(params):
-                layer.forward(ctx.bottom, ctx.top)
-                ctx.blobs, ctx.state = layer.blobs, dict(layer.__dict__)
+            ctx.bottom, ctx.top, ctx.blobs, ctx.state = run.forward(arrays, params)
         finally:
             if now is not None:
                 layer.__dict__.update(now[0])
@@ -157,7 +168,8 @@ def as_function(layer: Layer, tops: int | None = None) -> Callable[..., Any]:
     callable
         ``f(*bottoms, params=None)`` gives the top's array, or a tuple of them. With ``params``, arrays for the layer's parameters, their
         gradients come through the tape as those of the bottoms do; without, backward adds to ``diff`` of the layer's own ``blobs``, as in a net.
-        Bottoms and parameters are raw arrays, Variables or arrays of reverse-mode transformations.
+        Bottoms and parameters are raw arrays, Variables or arrays of transformations. In forward mode (jvp, jacfwd), where a ``backward`` says
+        nothing, the derivative is that of the operations in the layer's ``forward``.
 
     Examples
     --------
@@ -181,7 +193,11 @@ def as_function(layer: Layer, tops: int | None = None) -> Callable[..., Any]:
                 "vmap of a gradient has no diff to add that of the parameters to: give them, params=[blob.data for blob in layer.blobs]"
             )
         marks = None if params is None else [_carries(p) for p in params]
-        found = step.apply(_Run(layer, moving, tops, marks), list(bottoms), list(params or ()))
+        run, given = _Run(layer, moving, tops, marks), list(params or ())
+        if _goes_forward([*bottoms, *given]):
+            found = tuple(blob.data for blob in run.forward(bottoms, given)[1])
+        else:
+            found = step.apply(run, list(bottoms), given)
         return found[0] if len(found) == 1 else found
 
     return f

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from agnostic_ad.namespaces import backend_of
-from agnostic_ad.nn.caffe.files import same_up_to_ones, weights
+from agnostic_ad.nn.caffe.files import host, same_up_to_ones, weights
 from agnostic_ad.nn.caffe.message import nearest
 from agnostic_ad.nn.module import Module
 from agnostic_ad.nn.parameter import adopt, assign
@@ -22,19 +22,15 @@ _Values = dict[str, Any]
 def _lstm(arrays: list[Any], hidden: int) -> _Values:
     """Bring the gates from Caffe's order (input, forget, output, cell) into PyTorch's (input, forget, cell, output)."""
     order = np.concatenate([np.arange(k * hidden, (k + 1) * hidden) for k in (0, 1, 3, 2)])
-    inner, bias, outer = (_host(a)[order] for a in arrays)
+    inner, bias, outer = (host(a)[order] for a in arrays)
     return {"weight_ih_l0": inner, "bias_ih_l0": bias, "weight_hh_l0": outer, "bias_hh_l0": np.zeros_like(bias)}
 
 
 def _statistics(arrays: list[Any]) -> _Values:
     """Divide the sums that BatchNorm keeps by the weight that they have."""
-    mean, variance, count = map(_host, arrays)
+    mean, variance, count = map(host, arrays)
     factor = 1 / count[0] if count[0] else 0.0
     return {"running_mean": mean * factor, "running_var": variance * factor}
-
-
-def _host(array: Any) -> Any:
-    return np.asarray(backend_of(array).to_numpy(array))
 
 
 def _named(module: Module, arrays: list[Any]) -> _Values:
@@ -43,7 +39,7 @@ def _named(module: Module, arrays: list[Any]) -> _Values:
         return _lstm(arrays, module.hidden_size)
     if getattr(module, "running_mean", None) is not None and len(arrays) == 3:
         return _statistics(arrays)
-    return dict(zip(("weight", "bias"), arrays)) if len(arrays) <= 2 else {}
+    return {name: array for name, array in zip(("weight", "bias"), arrays) if array is not None} if len(arrays) <= 2 else {}
 
 
 def load_into(module: Module, source: Any, names: Mapping[str, str | None] | None = None) -> None:

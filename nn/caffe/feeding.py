@@ -8,9 +8,9 @@ from typing import Any
 from agnostic_ad.nn.caffe.layer import layer_class
 from agnostic_ad.nn.caffe.message import DefinitionError, Message, nearest
 
-__all__ = ["with_inputs"]
+__all__ = ["check_inputs", "with_inputs"]
 
-_SIZED = ("data_param", "image_data_param", "hdf5_data_param", "memory_data_param")
+_SIZED = ("data_param", "image_data_param", "hdf5_data_param", "memory_data_param", "window_data_param")
 
 
 def _is_shape(value: Any) -> bool:
@@ -27,6 +27,14 @@ def _batch_size(layer: Message) -> int:
         if shapes and shapes[0].dim:
             return int(shapes[0].dim[0])
     raise DefinitionError(f"{layer.at()}layer {layer.name!r} ({layer.type}) says no batch_size: give shapes as inputs, not arrays")
+
+
+def check_inputs(inputs: Any) -> None:
+    """Refuse inputs that are no dict."""
+    if not isinstance(inputs, Mapping):
+        raise TypeError(
+            f"inputs is a dict of shapes or arrays, by the names of the tops that they stand for, not a {type(inputs).__name__}"
+        )
 
 
 def with_inputs(layers: Sequence[Message], inputs: Mapping[str, Any], at: str) -> tuple[list[Message], dict[str, list[Any]]]:
@@ -46,6 +54,7 @@ def with_inputs(layers: Sequence[Message], inputs: Mapping[str, Any], at: str) -
     list of Message, dict
         The layers: an Input layer for shapes, a MemoryData layer for arrays; and the arrays of each MemoryData layer, by its name.
     """
+    check_inputs(inputs)
     out, fed, makers = [], {}, []
     unused = set(inputs)
     for layer in layers:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -17,15 +18,39 @@ from agnostic_ad.nn.caffe.wire import decode, encode
 if TYPE_CHECKING:
     from agnostic_ad.nn.caffe.net import Net
 
-__all__ = ["from_proto", "h5py", "load_caffemodel", "read_mean", "save_net", "to_proto", "weights"]
+__all__ = ["from_proto", "hdf5", "lmdb_at", "load_caffemodel", "read_mean", "save_net", "to_proto", "weights"]
 
 
-def h5py(what: str) -> Any:
-    """Give the package that reads HDF5."""
+def hdf5(path: Any, mode: str, what: str) -> Any:
+    """Open a file in HDF5."""
     try:
-        import h5py as found
+        import h5py
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{what} needs h5py, which is not installed: pip install 'agnostic_ad[caffe]'") from error
+    try:
+        return h5py.File(path, mode)
+    except OSError as error:
+        if mode == "r" and isinstance(error, FileNotFoundError):
+            raise
+        raise DefinitionError(f"{path}: it cannot be {'read' if mode == 'r' else 'written'} as HDF5: {error}") from error
+
+
+_OPEN: WeakValueDictionary[str, Any] = WeakValueDictionary()
+"""The databases that are open, by path: LMDB opens each once in a process, and several nets may read one."""
+
+
+def lmdb_at(path: Path) -> Any:
+    """Give the LMDB database at a path, for reading."""
+    try:
+        import lmdb
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "a layer of the type Data needs lmdb, which is not installed: pip install 'agnostic_ad[caffe]'"
+        ) from error
+    key = str(path.resolve())
+    found = _OPEN.get(key)
+    if found is None:
+        found = _OPEN[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, subdir=path.is_dir())
     return found
 
 
@@ -101,7 +126,7 @@ def weights(source: Any) -> dict[str, list[Any]]:
     Returns
     -------
     dict of str to list of array
-        NumPy's arrays from files and messages, a net's own arrays from a net.
+        NumPy's arrays from files and messages, a net's own arrays from a net; None for shared parameters that Caffe leaves out of ``.h5`` files.
     """
     if isinstance(source, Mapping):
         return {name: list(arrays) for name, arrays in source.items()}
@@ -111,21 +136,23 @@ def weights(source: Any) -> dict[str, list[Any]]:
         if is_hdf5(source):
             return _from_hdf5(source)
         source = load_caffemodel(source)
-    return {layer.name: [from_proto(b) for b in layer.blobs] for layer in (*source.layer, *source.layers) if layer.blobs}
+    layers = [*source.layer, *(old.layer if old.has("layer") else old for old in source.layers)]
+    return {layer.name: [from_proto(b) for b in layer.blobs] for layer in layers if layer.blobs}
 
 
 def _from_hdf5(path: Any) -> dict[str, list[Any]]:
-    with h5py("reading HDF5").File(path, "r") as file:
+    with hdf5(path, "r", "reading HDF5") as file:
         if "data" not in file:
             raise DefinitionError(f"{path}: no group 'data', so these are no weights of Caffe's")
         layers = {name: group for name, group in file["data"].items() if len(group)}
-        return {name: [group[str(i)][()] for i in range(len(group))] for name, group in layers.items()}
+        counts = {name: 1 + max(map(int, group)) for name, group in layers.items()}
+        return {name: [group[str(i)][()] if str(i) in group else None for i in range(counts[name])] for name, group in layers.items()}
 
 
 def save_net(net: Net, path: Any, diffs: bool) -> None:
     """Write a net's parameters to a file."""
     if is_hdf5(path):
-        with h5py("writing HDF5").File(path, "w") as file:
+        with hdf5(path, "w", "writing HDF5") as file:
             for layer in net.layers:
                 for group, what in (("data", "data"), ("diff", "diff")) if diffs else (("data", "data"),):
                     into = file.require_group(f"{group}/{layer.name}")

@@ -74,7 +74,7 @@ def fill(blob: Blob, how: Message | None = None, generator: Generator | None = N
     generator : Generator, optional
         What random numbers come from; by default the default generator.
     **fields
-        Fields of a FillerParameter, in place of ``how``.
+        Fields of a FillerParameter, in place of those of ``how``.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def fill(blob: Blob, how: Message | None = None, generator: Generator | None = N
     >>> blob.data[0, 0, 1]
     array([0.1875, 0.5625, 0.5625, 0.1875], dtype=float32)
     """
-    how = Message("FillerParameter", **fields) if how is None else how
+    how = (how or Message("FillerParameter")).but(**fields)
     if how.type not in FILLERS:
         raise DefinitionError(f"{how.at()}there is no filler {how.type!r}{nearest(how.type, FILLERS)}; there are {', '.join(FILLERS)}")
     if not blob.count:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
 from agnostic_ad.config import Place, place
 from agnostic_ad.levels import unify
-from agnostic_ad.nn.caffe.blob import Blob
+from agnostic_ad.nn.caffe.blob import Blob, keywords
 from agnostic_ad.nn.caffe.message import DefinitionError, Message, nearest
 from agnostic_ad.random import Generator, default_generator
 
-__all__ = ["LAYERS", "Layer", "create", "layer_class", "register"]
+__all__ = ["LAYERS", "Layer", "create", "layer_class", "noted", "register"]
 
 LAYERS: dict[str, type[Layer]] = {}
 """The class of each type of layer, by Caffe's name."""
@@ -54,8 +55,10 @@ def register(name: str) -> Callable[[_L], _L]:
     return add
 
 
-def layer_class(name: str, where: str = "") -> type[Layer]:
+def layer_class(name: str | None, where: str = "") -> type[Layer]:
     """Give the class of a type of layer."""
+    if not name:
+        raise DefinitionError(f'{where}its type is missing: type: "ReLU", for one')
     found = LAYERS.get(name)
     if found is None:
         raise DefinitionError(f"{where}there is no layer of type {name!r}{nearest(name, LAYERS)}; caffe.register adds one")
@@ -80,7 +83,7 @@ class Layer:
     generator : Generator, optional
         What random numbers come from; by default the default generator.
     **fields
-        Fields of a LayerParameter, in place of ``param``.
+        Fields of a LayerParameter, in place of those of ``param``, which is left as it is.
 
     Attributes
     ----------
@@ -108,6 +111,8 @@ class Layer:
     """Whether the net makes the tops that are needed and not named (losses do)."""
     is_loss: ClassVar[bool] = False
     """Whether the first top has loss weight 1 where nothing is said."""
+    in_place: ClassVar[bool] = True
+    """Whether a top may be one of the bottoms."""
     makes_data: ClassVar[bool] = False
     """Whether the tops come from outside, so that `Net` may be given arrays in this layer's place."""
 
@@ -125,7 +130,7 @@ class Layer:
         generator: Generator | None = None,
         **fields: Any,
     ) -> None:
-        self.param = Message("LayerParameter", **fields) if param is None else param
+        self.param = (param or Message("LayerParameter")).but(**fields)
         if not self.param.has("type"):
             self.param.type = self.type
         self.phase = phase or self.param.phase or "TRAIN"
@@ -183,7 +188,7 @@ class Layer:
 
     def blob(self, *shape: int, name: str = "") -> Blob:
         """Make a blob where this layer's arrays live."""
-        return Blob(shape, xp=self.place.backend, dtype=self.place.dtype, device=self.place.device, name=name)
+        return Blob(shape, **keywords(self.place), name=name)
 
     def fail(self, problem: str) -> DefinitionError:
         """Make an error that names the layer and the place of its definition."""
@@ -214,14 +219,31 @@ def create(param: Message, **where: Any) -> Layer:
         return layer_class(param.type, f"{param.at()}layer {param.name!r}: ")(param, **where)
     named = param.python_param
     problem = f"{param.at()}layer {param.name!r} (Python): "
+    if not named.module or not named.layer:
+        raise DefinitionError(f"{problem}python_param says which class it is: a module, and the name of a layer in it")
     try:
-        found = getattr(importlib.import_module(named.module), named.layer)
-    except (ImportError, ValueError) as error:
+        module = importlib.import_module(named.module)
+    except Exception as error:  # whatever is wrong with somebody's module
         raise DefinitionError(f"{problem}module {named.module!r} cannot be imported: {error}") from error
-    except AttributeError as error:
-        raise DefinitionError(f"{problem}module {named.module!r} has no {named.layer!r}") from error
+    found = getattr(module, named.layer, None)
+    if found is None:
+        raise DefinitionError(f"{problem}module {named.module!r} has no {named.layer!r}{nearest(named.layer, vars(module))}")
     if not (isinstance(found, type) and issubclass(found, Layer)):
         raise DefinitionError(f"{problem}{named.module}.{named.layer} is no subclass of caffe.Layer")
     made = found(param, **where)
     made.param_str = named.param_str
     return made
+
+
+@contextmanager
+def noted(layer: Layer, definition: bool = False) -> Iterator[None]:
+    """Say in which layer an error arose; a wrong value is the definition's where the layer is only made."""
+    try:
+        yield
+    except DefinitionError:
+        raise
+    except Exception as error:
+        if definition and isinstance(error, ValueError):
+            raise layer.fail(str(error)) from error
+        error.add_note(f"in {layer.param.at()}layer {layer.name!r} ({layer.type})")
+        raise

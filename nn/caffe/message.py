@@ -36,7 +36,7 @@ def checked(field: Field, value: Any) -> Any:
             return next(name for name, number in names.items() if number == value)
         if value in names:
             return value
-        raise DefinitionError(f"{field.name!r} is one of {', '.join(names)}, not {value!r}")
+        raise DefinitionError(f"{field.name!r} is one of {', '.join(names)}, not {value!r}{nearest(str(value), names)}")
     if kind in _INTEGERS:
         low, high = _INTEGERS[kind]
         fits = isinstance(value, int) and not isinstance(value, bool) and low <= value < high
@@ -149,6 +149,13 @@ class Message:
             value = self.values.get(field.name)
             if value is not None and not (field.repeated and not len(value)):
                 yield field, value
+
+    def but(self, **fields: Any) -> Message:
+        """Give a copy with other values for some fields; without any, the message itself."""
+        made = self.copy() if fields else self
+        for name, value in fields.items():
+            setattr(made, name, value)
+        return made
 
     def copy(self) -> Message:
         """Give a copy, messages inside included."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from agnostic_ad.config import Place, place
 from agnostic_ad.namespaces import backend_of
 from agnostic_ad.nn.caffe import files
-from agnostic_ad.nn.caffe.blob import Blob
+from agnostic_ad.nn.caffe.blob import Blob, keywords
 from agnostic_ad.nn.caffe.feeding import with_inputs
-from agnostic_ad.nn.caffe.layer import Layer, create
-from agnostic_ad.nn.caffe.message import DefinitionError, Message, nearest
+from agnostic_ad.nn.caffe.layer import Layer, create, noted
+from agnostic_ad.nn.caffe.message import Message, nearest
 from agnostic_ad.nn.caffe.parse import read_definition
 from agnostic_ad.nn.caffe.reports import backward_lines, forward_lines, total_line
 from agnostic_ad.nn.caffe.sharing import Parameters
@@ -124,13 +123,13 @@ class Net:
         self._wanted: set[int] = set()  # the ids of blobs whose gradient something before them needs
         state = State(phase, level, (*param.state.stage, *stages))
         layers = chosen(param.layer, state)
-        layers, self._fed = with_inputs(layers, inputs or {}, param.at())
+        layers, self._fed = with_inputs(layers, {} if inputs is None else inputs, param.at())
         for layer in with_splits(layers):
             self._append(layer)
         self._skip_what_no_loss_needs()
         if param.force_backward if force_backward is None else force_backward:
             self._force_backward()
-        self.outputs = list(self._available)
+        self.outputs = sorted(self._available)
         self.layer_dict = {layer.name: layer for layer in self.layers}
         if weights is not None:
             self.copy_from(weights)
@@ -140,8 +139,7 @@ class Net:
         """Make a layer and its tops, and set it up."""
         if not param.has("phase"):
             param.phase = self.phase
-        where = self.place
-        layer = create(param, xp=where.backend, dtype=where.dtype, device=where.device, generator=self.generator)
+        layer = create(param, **keywords(self.place), generator=self.generator)
         if param.propagate_down and len(param.propagate_down) != len(param.bottom):
             raise layer.fail(
                 f"propagate_down is said for each of its {len(param.bottom)} bottoms or for none, not {len(param.propagate_down)} times"
@@ -156,7 +154,9 @@ class Net:
         if param.type == "Input":
             self.inputs += param.top
         layer.check_counts(len(bottom), len(top))
-        with _noted(layer):
+        if not layer.in_place and any(t is b for t in top for b in bottom):
+            raise layer.fail("it cannot work in place: give its top a name of its own")
+        with noted(layer, definition=True):
             if layer.name in self._fed:
                 layer.feed(*self._fed[layer.name])
             layer.setup(bottom, top)
@@ -197,8 +197,7 @@ class Net:
         return self.blobs[name]
 
     def _new_blob(self, name: str) -> Blob:
-        where = self.place
-        made = Blob(xp=where.backend, dtype=where.dtype, device=where.device, name=name)
+        made = Blob(**keywords(self.place), name=name)
         self.blob_list.append(made)
         return made
 
@@ -266,7 +265,7 @@ class Net:
             self.blobs[name].data = value
         for i in range(first, last + 1):
             layer, bottom, top = self.layers[i], self.bottoms[i], self.tops[i]
-            with _noted(layer):
+            with noted(layer):
                 layer.reshape(bottom, top)
                 layer.forward(bottom, top)
             for weight, blob in zip(layer.loss_weight, top):
@@ -300,7 +299,7 @@ class Net:
             self.blobs[name].diff = value
         for i in range(first, last - 1, -1):
             if self.layer_need_backward[i]:
-                with _noted(self.layers[i]):
+                with noted(self.layers[i]):
                     self.layers[i].backward(self.tops[i], self.propagate_down[i], self.bottoms[i])
                 if self.debug_info:
                     self._say(backward_lines(self, i))
@@ -334,7 +333,7 @@ class Net:
     def reshape(self) -> None:
         """Give all blobs the shapes that follow from those of the inputs."""
         for layer, bottom, top in zip(self.layers, self.bottoms, self.tops):
-            with _noted(layer):
+            with noted(layer):
                 layer.reshape(bottom, top)
 
     def clear_param_diffs(self) -> None:
@@ -364,22 +363,27 @@ class Net:
         """
         for name, arrays in files.weights(source).items():
             for blob, array in self._pairs(name, arrays):
-                blob.data = array
+                blob.data = array if tuple(array.shape) == blob.shape else backend_of(array).xp.reshape(array, blob.shape)
 
     def _pairs(self, name: str, arrays: list[Any]) -> Iterator[tuple[Blob, Any]]:
         """Give the parameters of a layer with those of another; nothing where there is no such layer, and refuse what does not fit."""
         layer = self.layer_dict.get(name)
         if layer is None:
             return
-        if len(arrays) != len(layer.blobs):
-            raise layer.fail(f"it has {len(layer.blobs)} parameters, and {len(arrays)} are given")
-        for i, (blob, array) in enumerate(zip(layer.blobs, arrays)):
+        given = [*arrays, *[None] * (len(layer.blobs) - len(arrays))]  # of shared ones a file has the first alone, perhaps
+        if len(given) != len(layer.blobs) or any(
+            array is None and blob in self.learnable_params for blob, array in zip(layer.blobs, given)
+        ):
+            raise layer.fail(f"it has {len(layer.blobs)} parameters, and {sum(a is not None for a in arrays)} are given")
+        for i, (blob, array) in enumerate(zip(layer.blobs, given)):
+            if array is None:
+                continue
             shape = tuple(array.shape)
             if shape != blob.shape and not files.same_up_to_ones(shape, blob.shape):
                 raise layer.fail(
                     f"parameter {i} has shape {blob.shape}, and one of shape {shape} is given; a layer of another name keeps its own"
                 )
-            yield blob, array if shape == blob.shape else backend_of(array).xp.reshape(array, blob.shape)
+            yield blob, array
 
     def save(self, path: Any, diffs: bool = False) -> None:
         """Write the definition and the parameters, in the binary form of ``.caffemodel``; parameters alone, in HDF5, to a path that ends in ``.h5``.
@@ -395,15 +399,3 @@ class Net:
 
     def __repr__(self) -> str:
         return f"Net({self.name!r}, {self.phase}, {len(self.layers)} layers, {len(self.learnable_params)} parameters)"
-
-
-@contextmanager
-def _noted(layer: Layer) -> Iterator[None]:
-    """Say in which layer an error arose."""
-    try:
-        yield
-    except DefinitionError:
-        raise
-    except Exception as error:
-        error.add_note(f"in {layer.param.at()}layer {layer.name!r} ({layer.type})")
-        raise

@@ -86,11 +86,6 @@ class _Reader:
                 return made
             if token.kind != "name":
                 self.fail(token.line, f"a field of {kind} was expected, and here is {token.text!r}")
-            if kind == "NetParameter" and token.text == "layers":
-                self.fail(
-                    token.line,
-                    "'layers' is the form that Caffe had before 2015 and is not read; Caffe's tool upgrade_net_proto_text makes 'layer' of it",
-                )
             try:
                 field = made.field(token.text)
             except DefinitionError as error:
@@ -124,8 +119,6 @@ class _Reader:
             value = self.scalar(field, line)
         if field.repeated:
             getattr(into, field.name).append(value)
-        elif field.name in into.values and field.type in MESSAGES:
-            into.values[field.name].values.update(value.values)  # as protobuf merges them
         elif field.name in into.values:
             self.fail(line, f"{field.name!r} of {into.kind} is given twice")
         else:
@@ -161,7 +154,8 @@ class _Reader:
         if token.kind == "string":
             value = self._decoded(_unquoted(text), token.line)
             if kind in ENUMS:
-                self.fail(token.line, f"{field.name!r} takes one of {', '.join(ENUMS[kind])}, without quotes, not {text}")
+                old = "; a type in quotes is of 'layer', not of 'layers'" if kind == "V1LayerType" else ""
+                self.fail(token.line, f"{field.name!r} takes one of {', '.join(ENUMS[kind])}, without quotes, not {text}{old}")
         try:
             return checked(field, value)
         except DefinitionError as error:
@@ -231,6 +225,8 @@ def read_definition(definition: Any, kind: str) -> Message:
         if definition.kind != kind:
             raise DefinitionError(f"{definition.at()}a {kind} is wanted, not a {definition.kind}")
         return upgrade(definition.copy())
+    if not isinstance(definition, str | os.PathLike):
+        raise TypeError(f"a {kind} is wanted, as a path, a text or a Message, not a {type(definition).__name__}")
     given = os.fspath(definition)
     if isinstance(definition, str) and re.search(r"[\n{]|^\s*\w+\s*:\s", given):
         return parse(given, kind)

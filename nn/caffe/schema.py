@@ -1,7 +1,7 @@
 """The messages of Caffe's definitions as data: each field's name, number in binary files, type and default.
 
 ``*`` marks a repeated field and ``**`` one whose numbers are packed together in binary files. A field without a default has none: a layer
-that needs it asks `Message.has`. Of the oldest form of layers (``layers``) only what a file of weights needs is here.
+that needs it asks `Message.has`. V1LayerParameter and V0LayerParameter are what layers were in 2014 and before; `upgrade` makes today's of them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ enum NormRegion: ACROSS_CHANNELS=0 WITHIN_CHANNEL=1
 enum PoolMethod: MAX=0 AVE=1 STOCHASTIC=2
 enum RoundMode: CEIL=0 FLOOR=1
 enum ReductionOp: SUM=1 ASUM=2 SUMSQ=3 MEAN=4
+enum V1LayerType: NONE=0 ABSVAL=35 ACCURACY=1 ARGMAX=30 BNLL=2 CONCAT=3 CONTRASTIVE_LOSS=37 CONVOLUTION=4 DATA=5 DECONVOLUTION=39 DROPOUT=6
+    DUMMY_DATA=32 EUCLIDEAN_LOSS=7 ELTWISE=25 EXP=38 FLATTEN=8 HDF5_DATA=9 HDF5_OUTPUT=10 HINGE_LOSS=28 IM2COL=11 IMAGE_DATA=12
+    INFOGAIN_LOSS=13 INNER_PRODUCT=14 LRN=15 MEMORY_DATA=29 MULTINOMIAL_LOGISTIC_LOSS=16 MVN=34 POOLING=17 POWER=26 RELU=18 SIGMOID=19
+    SIGMOID_CROSS_ENTROPY_LOSS=27 SILENCE=36 SOFTMAX=20 SOFTMAX_LOSS=21 SPLIT=22 SLICE=33 TANH=23 WINDOW_DATA=24 THRESHOLD=31
 BlobShape: dim 1 int64**
 BlobProto: shape 7 BlobShape; data 5 float**; diff 6 float**; double_data 8 double**; double_diff 9 double**; num 1 int32=0; channels 2
     int32=0; height 3 int32=0; width 4 int32=0
@@ -64,7 +68,7 @@ LayerParameter: name 1 string; type 2 string; bottom 3 string*; top 4 string*; p
     PythonParameter; recurrent_param 146 RecurrentParameter; reduction_param 136 ReductionParameter; relu_param 123 ReLUParameter;
     reshape_param 133 ReshapeParameter; scale_param 142 ScaleParameter; sigmoid_param 124 SigmoidParameter; softmax_param 125
     SoftmaxParameter; spp_param 132 SPPParameter; slice_param 126 SliceParameter; swish_param 147 SwishParameter; tanh_param 127
-    TanHParameter; threshold_param 128 ThresholdParameter; tile_param 138 TileParameter
+    TanHParameter; threshold_param 128 ThresholdParameter; tile_param 138 TileParameter; window_data_param 129 WindowDataParameter
 TransformationParameter: scale 1 float=1; mirror 2 bool=false; crop_size 3 uint32=0; mean_file 4 string; mean_value 5 float*;
     force_color 6 bool=false; force_gray 7 bool=false
 LossParameter: ignore_label 1 int32; normalization 3 NormalizationMode=VALID; normalize 2 bool
@@ -126,8 +130,29 @@ TanHParameter: engine 1 Engine=DEFAULT
 TileParameter: axis 1 int32=1; tiles 2 int32
 ThresholdParameter: threshold 1 float=0
 SPPParameter: pyramid_height 1 uint32; pool 2 PoolMethod=MAX; engine 6 Engine=DEFAULT
-V1LayerParameter: bottom 2 string*; top 3 string*; name 4 string; type 5 int32; blobs 6 BlobProto*
 PReLUParameter: filler 1 FillerParameter; channel_shared 2 bool=false
+WindowDataParameter: source 1 string; scale 2 float=1; mean_file 3 string; batch_size 4 uint32; crop_size 5 uint32=0; mirror 6
+    bool=false; fg_threshold 7 float=0.5; bg_threshold 8 float=0.5; fg_fraction 9 float=0.25; context_pad 10 uint32=0; crop_mode 11
+    string=warp; cache_images 12 bool=false; root_folder 13 string=""
+V1LayerParameter: bottom 2 string*; top 3 string*; name 4 string; include 32 NetStateRule*; exclude 33 NetStateRule*; type 5 V1LayerType;
+    blobs 6 BlobProto*; param 1001 string*; blob_share_mode 1002 DimCheckMode*; blobs_lr 7 float*; weight_decay 8 float*; loss_weight 35
+    float*; accuracy_param 27 AccuracyParameter; argmax_param 23 ArgMaxParameter; concat_param 9 ConcatParameter;
+    contrastive_loss_param 40 ContrastiveLossParameter; convolution_param 10 ConvolutionParameter; data_param 11 DataParameter;
+    dropout_param 12 DropoutParameter; dummy_data_param 26 DummyDataParameter; eltwise_param 24 EltwiseParameter; exp_param 41
+    ExpParameter; hdf5_data_param 13 HDF5DataParameter; hdf5_output_param 14 HDF5OutputParameter; hinge_loss_param 29
+    HingeLossParameter; image_data_param 15 ImageDataParameter; infogain_loss_param 16 InfogainLossParameter; inner_product_param 17
+    InnerProductParameter; lrn_param 18 LRNParameter; memory_data_param 22 MemoryDataParameter; mvn_param 34 MVNParameter; pooling_param
+    19 PoolingParameter; power_param 21 PowerParameter; relu_param 30 ReLUParameter; sigmoid_param 38 SigmoidParameter; softmax_param 39
+    SoftmaxParameter; slice_param 31 SliceParameter; tanh_param 37 TanHParameter; threshold_param 25 ThresholdParameter;
+    window_data_param 20 WindowDataParameter; transform_param 36 TransformationParameter; loss_param 42 LossParameter; layer 1
+    V0LayerParameter
+V0LayerParameter: name 1 string; type 2 string; num_output 3 uint32; biasterm 4 bool=true; weight_filler 5 FillerParameter; bias_filler 6
+    FillerParameter; pad 7 uint32=0; kernelsize 8 uint32; group 9 uint32=1; stride 10 uint32=1; pool 11 PoolMethod=MAX; dropout_ratio 12
+    float=0.5; local_size 13 uint32=5; alpha 14 float=1.; beta 15 float=0.75; k 22 float=1.; source 16 string; scale 17 float=1;
+    meanfile 18 string; batchsize 19 uint32; cropsize 20 uint32=0; mirror 21 bool=false; blobs 50 BlobProto*; blobs_lr 51 float*;
+    weight_decay 52 float*; rand_skip 53 uint32=0; det_fg_threshold 54 float=0.5; det_bg_threshold 55 float=0.5; det_fg_fraction 56
+    float=0.25; det_context_pad 58 uint32=0; det_crop_mode 59 string=warp; new_num 60 int32=0; new_channels 61 int32=0; new_height 62
+    int32=0; new_width 63 int32=0; shuffle_images 64 bool=false; concat_dim 65 uint32=1; hdf5_output_param 1001 HDF5OutputParameter
 """
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agnostic_ad.nn.caffe.blob import Blob
-from agnostic_ad.nn.caffe.files import from_proto, h5py, host, is_hdf5, load_caffemodel, to_proto
+from agnostic_ad.nn.caffe.files import from_proto, hdf5, host, is_hdf5, load_caffemodel, same_up_to_ones, to_proto
 from agnostic_ad.nn.caffe.message import DefinitionError, Message
+from agnostic_ad.nn.caffe.updates import steps_done
 from agnostic_ad.nn.caffe.wire import encode
 
 if TYPE_CHECKING:
     from agnostic_ad.nn.caffe.solver import Solver
 
-__all__ = ["check_writable", "host", "prefix", "read", "write"]
+__all__ = ["check_writable", "prefix", "read", "write"]
 
 
 def prefix(param: Message) -> str:
@@ -44,9 +45,9 @@ def write(solver: Solver) -> Path:
     model, state = f"{base}.caffemodel{ending}", Path(f"{base}.solverstate{ending}")
     solver.net.save(model, param.snapshot_diff)
     history = [blob for kept in solver.history for blob in kept]
-    step = sum(solver.iter >= value for value in param.stepvalue)
+    step = steps_done(param, solver.iter)
     if ending:
-        with h5py("a snapshot in HDF5").File(state, "w") as file:
+        with hdf5(state, "w", "a snapshot in HDF5") as file:
             file["iter"], file["learned_net"], file["current_step"] = solver.iter, model, step
             group = file.require_group("history")
             for i, blob in enumerate(history):
@@ -62,7 +63,7 @@ def write(solver: Solver) -> Path:
 def read(solver: Solver, path: Any) -> None:
     """Take over what the files of a snapshot hold."""
     if is_hdf5(path):
-        with h5py("a snapshot in HDF5").File(path, "r") as file:
+        with hdf5(path, "r", "a snapshot in HDF5") as file:
             count, model = int(file["iter"][()]), file["learned_net"].asstr()[()] if "learned_net" in file else ""
             arrays = [file["history"][str(i)][()] for i in range(len(file["history"]))]
     else:
@@ -74,10 +75,10 @@ def read(solver: Solver, path: Any) -> None:
             f"{path}: it holds {len(arrays)} arrays of history, and this solver ({solver.param.type}) of this net has {len(history)}"
         )
     for blob, array in zip(history, arrays):
-        if blob.shape != array.shape:
+        if not same_up_to_ones(array.shape, blob.shape):
             raise DefinitionError(f"{path}: the history of {blob.name!r} has shape {array.shape}, and the parameter {blob.shape}")
     if model:
         solver.net.copy_from(model if Path(model).is_file() else Path(path).parent / Path(model).name)
     for blob, array in zip(history, arrays):
-        blob.data = array
+        blob.data = array.reshape(blob.shape)
     solver.iter = count

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agnostic_ad.nn.caffe import snapshots
-from agnostic_ad.nn.caffe.blob import Blob
+from agnostic_ad.nn.caffe.blob import Blob, keywords
+from agnostic_ad.nn.caffe.feeding import check_inputs
+from agnostic_ad.nn.caffe.files import host
 from agnostic_ad.nn.caffe.message import DefinitionError, Message, nearest
 from agnostic_ad.nn.caffe.net import Net
 from agnostic_ad.nn.caffe.parse import read_definition
@@ -98,7 +100,8 @@ class Solver:
         if generator is None and self.param.random_seed >= 0:
             generator = Generator(self.param.random_seed)
         self._where = {"xp": xp, "dtype": dtype, "device": device, "generator": generator}
-        self._inputs = inputs or {}
+        self._inputs = {} if inputs is None else inputs
+        check_inputs(self._inputs)
         self.net = self._train_net()
         self.test_nets = self._test_nets()
         for net in (self.net, *self.test_nets):
@@ -106,7 +109,7 @@ class Solver:
                 for path in paths.split(","):
                     net.copy_from(path.strip())
         params = self.net.learnable_params
-        self.history = [[self._like(p) for p in params] for _ in range(self.rule.histories)]
+        self.history = [[Blob(p.shape, **keywords(p.place), name=p.name) for p in params] for _ in range(self.rule.histories)]
         for net in (self.net, *self.test_nets):
             net.debug_info, net.log = self.param.debug_info, log
         self._share()
@@ -121,13 +124,19 @@ class Solver:
         check_policy(param)
         if param.momentum and not self.rule.momentum:
             raise DefinitionError(f"{param.at()}momentum cannot be used with {param.type}: leave it out")
-        if param.type == "RMSProp" and not 0 <= param.rms_decay < 1:
-            raise DefinitionError(f"{param.at()}rms_decay lies in [0, 1), and {param.rms_decay} is given")
+        for name in {"RMSProp": ["rms_decay"], "Adam": ["momentum", "momentum2"]}.get(param.type, []):
+            if not 0 <= (getattr(param, name) or 0.0) < 1:
+                raise DefinitionError(f"{param.at()}{name} of {param.type} lies in [0, 1), and {getattr(param, name)} is given")
         if param.regularization_type not in ("L1", "L2"):
             raise DefinitionError(f"{param.at()}regularization_type is 'L1' or 'L2', not {param.regularization_type!r}")
-        for name in ("iter_size", "average_loss"):
-            if getattr(param, name) < 1:
-                raise DefinitionError(f"{param.at()}{name} is 1 or more, not {getattr(param, name)}")
+        for name in ("iter_size", "average_loss", "test_iter"):
+            values = getattr(param, name)
+            for value in values if name == "test_iter" else [values]:
+                if value < 1:
+                    raise DefinitionError(f"{param.at()}{name} is 1 or more, not {value}")
+        for name in ("display", "max_iter", "snapshot", "test_interval"):
+            if (getattr(param, name) or 0) < 0:
+                raise DefinitionError(f"{param.at()}{name} is 0 or more, not {getattr(param, name)}")
         if param.snapshot and not snapshots.prefix(param):
             raise DefinitionError(f"{param.at()}snapshot is given, and no snapshot_prefix")
         if param.snapshot:
@@ -180,10 +189,6 @@ class Solver:
             raise DefinitionError(f"{param.at()}test_iter is given, and no test_interval")
         return [self._make(net, "TEST", states[i] if states else None) for i, net in enumerate(nets)]
 
-    def _like(self, blob: Blob) -> Blob:
-        where = self.net.place
-        return Blob(blob.shape, xp=where.backend, dtype=where.dtype, device=where.device, name=blob.name)
-
     def _share(self) -> None:
         for net in self.test_nets:
             net.share_trained_layers(self.net)
@@ -222,7 +227,7 @@ class Solver:
 
     def _scores(self, net: Net) -> dict[str, list[float]]:
         """Give the numbers of the net's outputs."""
-        return {name: [float(v) for v in snapshots.host(net.blobs[name].data).ravel()] for name in net.outputs}
+        return {name: [float(v) for v in host(net.blobs[name].data).ravel()] for name in net.outputs}
 
     def _say(self, what: str, scores: Mapping[str, Iterable[float]], net: Net) -> None:
         weights = {b.name: w for layer, top in zip(net.layers, net.tops) for w, b in zip(layer.loss_weight, top) if w}

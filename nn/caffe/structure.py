@@ -80,9 +80,9 @@ def with_splits(layers: Sequence[Message]) -> list[Message]:
                 split = Message(
                     "LayerParameter", given.where, name=called, type="Split", bottom=[name], top=[f"{called}_{k}" for k in range(count)]
                 )
-                if (i, j) in weights:  # the first of them counts in the loss
+                if (i, j) in weights:  # the first of them counts in the loss, in the place of the top
                     split.loss_weight = [weights[i, j], *[0.0] * (count - 1)]
-                    del layer.loss_weight
+                    layer.loss_weight[j] = 0.0
                     taken[i, j] = 1
                 made.append(split)
     return made

@@ -60,7 +60,7 @@ class Transformer:
         random = self.layer.generator
         for i, image in enumerate(batch):
             where = self._window(image.shape, random)
-            mean: Any = 0 if self.mean is None else self.mean if self.mean.shape[-1] == 1 else self.mean[where]
+            mean: Any = 0 if self.mean is None else self.mean[where] if self.values is None else self.values
             one = np.subtract(image[where], mean, dtype=out.dtype, casting="unsafe") * self.scale
             out[i] = one[..., ::-1] if self.mirror and random.integers(0, 2) else one
         return out

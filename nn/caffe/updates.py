@@ -16,12 +16,29 @@ def _step(how: Message, i: int) -> float:
     return float(how.gamma ** (i // how.stepsize))
 
 
+def steps_done(how: Message, i: int) -> int:
+    """Give how many of the steps at ``stepvalue`` are done at an iteration: in their order, and one an iteration at most."""
+    done, at = 0, -1
+    for value in how.stepvalue:
+        at = max(value, at + 1)
+        done += i >= at
+    return done
+
+
 def _multistep(how: Message, i: int) -> float:
-    return float(how.gamma ** sum(i >= value for value in how.stepvalue))
+    return float(how.gamma ** steps_done(how, i))
+
+
+def _poly(how: Message, i: int) -> float:
+    if i > how.max_iter:
+        raise DefinitionError(f"{how.at()}lr_policy 'poly' ends at max_iter, {how.max_iter}: there is no learning rate for iteration {i}")
+    return float((1 - i / how.max_iter) ** how.power)
 
 
 def _sigmoid(how: Message, i: int) -> float:
-    return 1 / (1 + math.exp(-how.gamma * (i - how.stepsize)))
+    inner = how.gamma * (i - how.stepsize)
+    tail = math.exp(-abs(inner))  # which is never too large
+    return (1.0 if inner > 0 else tail) / (1 + tail)
 
 
 POLICIES: dict[str, tuple[tuple[str, ...], Callable[[Message, int], float]]] = {
@@ -30,7 +47,7 @@ POLICIES: dict[str, tuple[tuple[str, ...], Callable[[Message, int], float]]] = {
     "exp": (("gamma",), lambda how, i: float(how.gamma**i)),
     "inv": (("gamma", "power"), lambda how, i: float((1 + how.gamma * i) ** -how.power)),
     "multistep": (("gamma", "stepvalue"), _multistep),
-    "poly": (("power", "max_iter"), lambda how, i: float((1 - i / how.max_iter) ** how.power)),
+    "poly": (("power", "max_iter"), _poly),
     "sigmoid": (("gamma", "stepsize"), _sigmoid),
 }
 """By name: the fields that a policy needs, and the factor on ``base_lr`` at an iteration."""

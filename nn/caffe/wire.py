@@ -76,8 +76,10 @@ def _values(field: Field, wire: int, source: _Bytes) -> Any:
             return [bytes(raw).decode("utf-8", "replace")]
         if kind == "bytes":
             return [bytes(raw)]
-        if kind in _FIXED:
+        if kind in _FIXED and field.repeated and not size % _SIZES[_FIXED[kind][0]]:
             return np.frombuffer(raw, dtype=_FIXED[kind][2])
+        if not field.repeated or kind in _FIXED:
+            source.fail(f"field {field.name!r} has wire type 2, which is none of {kind}")
         inner, numbers = _Bytes(source.data, source.source, start, start + size), []
         while inner.at < inner.end:
             numbers.append(_integer(kind, inner.varint()))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from agnostic_ad.levels import unify
 from agnostic_ad.namespaces import is_raw
@@ -12,7 +15,20 @@ from agnostic_ad.nn.caffe.fillers import fill
 from agnostic_ad.nn.caffe.layer import Layer
 from agnostic_ad.nn.caffe.message import Message
 
-__all__ = ["Neuron", "along", "constant_filler", "detached", "in_rows", "indices", "learn", "pull_to", "remember", "wants"]
+__all__ = [
+    "Neuron",
+    "along",
+    "constant_filler",
+    "detached",
+    "in_rows",
+    "indices",
+    "learn",
+    "lines_of",
+    "pull_to",
+    "remember",
+    "source_of",
+    "wants",
+]
 
 
 def constant_filler(value: float) -> Message:
@@ -24,6 +40,8 @@ def learn(layer: Layer, *wanted: tuple[tuple[int, ...], Message]) -> None:
     """Make a layer's parameters, each of a shape and from a filler; if it has some already, refuse those that do not fit."""
     if not layer.blobs:
         for shape, filler in wanted:
+            if 0 in shape:
+                raise layer.fail(f"a parameter of shape {tuple(shape)} has nothing to learn")
             layer.blobs.append(layer.blob(*shape, name=f"{layer.name}[{len(layer.blobs)}]"))
             fill(layer.blobs[-1], filler, layer.generator)
     found, shapes = [blob.shape for blob in layer.blobs], [tuple(shape) for shape, _ in wanted]
@@ -69,16 +87,28 @@ def in_rows(xp: Any, x: Any, axes: int = 1) -> Any:
 def indices(layer: Layer, blob: Blob, size: int, what: str, also: int | None = None) -> Any:
     """Give the data of a blob as integers from 0 to ``size - 1``, or ``also``; refuse others, where values can be looked at."""
     backend, found = blob.xp, blob.data
-    xp = layer.space(found)
-    whole = xp.astype(found, backend.default("indexing"))
-    host = detached(whole)
+    host = detached(found)
     if backend.concrete(host):
-        values = backend.to_numpy(host)
-        beyond = values[(values < 0) | (values >= size)]
-        beyond = beyond if also is None else beyond[beyond != also]
+        values = np.trunc(backend.to_numpy(host))
+        beyond = values[~((values >= 0) & (values < size) | (values == also))]
         if beyond.size:
-            raise layer.fail(f"{what} {beyond[0]} in {blob.name!r} is not one of 0 to {size - 1}")
-    return whole
+            raise layer.fail(f"{what} {beyond[0]:g} in {blob.name!r} is not one of 0 to {size - 1}")
+    return layer.space(found).astype(found, backend.default("indexing"))
+
+
+def source_of(layer: Layer, path: Any) -> str:
+    """Give the path of the text file that a layer reads from."""
+    if not path or not Path(path).is_file():
+        raise layer.fail(f"there is no file {path!r}, its source")
+    return str(path)
+
+
+def lines_of(layer: Layer, path: Any) -> list[str]:
+    """Give the lines of a text file that lists files."""
+    lines = [line.strip() for line in Path(source_of(layer, path)).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
+        raise layer.fail(f"its source {path} is empty")
+    return lines
 
 
 class Neuron(Layer):

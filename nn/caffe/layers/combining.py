@@ -55,7 +55,7 @@ class Eltwise(Layer):
 
     def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
         op = self.param_of("eltwise_param").operation
-        for i, blob in enumerate(bottom):
+        for i, blob in reversed(list(enumerate(bottom))):  # the first one, which may be the top, is written last
             if not propagate_down[i]:
                 continue
             if op == "SUM":
@@ -73,6 +73,7 @@ class Reduction(Layer):
     """The SUM, ASUM (of absolute values), SUMSQ (of squares) or MEAN of all from ``axis`` on, times ``coeff``."""
 
     exact_bottoms = exact_tops = 1
+    in_place = False
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, shape = self.param_of("reduction_param"), bottom[0].shape
@@ -105,6 +106,7 @@ class ArgMax(Layer):
     """
 
     exact_bottoms = exact_tops = 1
+    in_place = False
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param_of("argmax_param")
@@ -144,8 +146,14 @@ class ArgMax(Layer):
 class Softmax(Neuron):
     """Exponentials along an axis, divided by their sum."""
 
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        super().reshape(bottom, top)
+        self.axis = bottom[0].axis(self.param_of("softmax_param").axis)
+        if not bottom[0].shape[self.axis]:
+            raise self.fail(f"axis {self.axis} of a bottom of shape {bottom[0].shape} has no numbers")
+
     def value(self, xp: Any, x: Any) -> Any:
-        return xp.nn.softmax(x, axis=self.param_of("softmax_param").axis)
+        return xp.nn.softmax(x, axis=self.axis)
 
     def pull(self, xp: Any, ct: Any, kept: Any) -> Any:
-        return kept * (ct - xp.sum(ct * kept, axis=self.param_of("softmax_param").axis, keepdims=True))
+        return kept * (ct - xp.sum(ct * kept, axis=self.axis, keepdims=True))

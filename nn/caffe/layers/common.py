@@ -19,6 +19,7 @@ class InnerProduct(Layer):
     """Multiplies what lies behind ``axis``, in one row, with a weight (out, in), or (in, out) with ``transpose``, and adds a bias (out,)."""
 
     exact_bottoms = exact_tops = 1
+    in_place = False
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param_of("inner_product_param")
@@ -83,6 +84,7 @@ class Embed(Layer):
     """Rows of a learned table, (input_dim, num_output), by number; plus a bias."""
 
     exact_bottoms = exact_tops = 1
+    in_place = False
 
     def allow_force_backward(self, index: int) -> bool:
         return False

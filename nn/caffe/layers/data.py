@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, ClassVar
-from weakref import WeakValueDictionary
 
 import numpy as np
 
 from agnostic_ad.nn.caffe.blob import Blob
-from agnostic_ad.nn.caffe.files import h5py, host
+from agnostic_ad.nn.caffe.files import hdf5, host, lmdb_at
 from agnostic_ad.nn.caffe.fillers import fill
+from agnostic_ad.nn.caffe.images import Window, cut, decoded, inside, read_windows
 from agnostic_ad.nn.caffe.layer import Layer, register
-from agnostic_ad.nn.caffe.message import Message
+from agnostic_ad.nn.caffe.layers.base import detached, lines_of, source_of
+from agnostic_ad.nn.caffe.message import DefinitionError, Message
 from agnostic_ad.nn.caffe.transformer import Transformer
 from agnostic_ad.nn.caffe.wire import decode
 
-__all__ = ["Data", "DataLayer", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "Python"]
+__all__ = ["Data", "DataLayer", "DummyData", "HDF5Data", "HDF5Output", "ImageData", "Input", "MemoryData", "Python", "WindowData"]
 
 _Examples = Iterator[tuple[Any, ...]]
 
@@ -206,7 +207,7 @@ class HDF5Data(Reader):
         if self.param.has("transform_param"):
             raise self.fail("it transforms nothing: leave transform_param out")
         param = self.param_of("hdf5_data_param")
-        files = _lines(self, param.source)
+        files = lines_of(self, param.source)
         while True:
             for i in self.generator.permutation(len(files)) if param.shuffle else range(len(files)):
                 arrays = self._read(files[i])
@@ -215,7 +216,7 @@ class HDF5Data(Reader):
                     yield tuple(array[row] for array in arrays)
 
     def _read(self, path: str) -> list[Any]:
-        with h5py("a layer of the type HDF5Data").File(path, "r") as file:
+        with hdf5(path, "r", "a layer of the type HDF5Data") as file:
             missing = [name for name in self.param.top if name not in file]
             if missing:
                 raise self.fail(f"{path} has no dataset {missing[0]!r}; it has {', '.join(file)}")
@@ -223,16 +224,6 @@ class HDF5Data(Reader):
         if len({len(a) for a in arrays}) != 1 or not len(arrays[0]):
             raise self.fail(f"the datasets of {path} have {', '.join(str(len(a)) for a in arrays)} examples")
         return arrays
-
-
-def _lines(layer: Layer, path: Any) -> list[str]:
-    """Give the lines of a text file that lists files."""
-    if not path or not Path(path).is_file():
-        raise layer.fail(f"there is no file {path!r}, its source")
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not lines:
-        raise layer.fail(f"its source {path} is empty")
-    return lines
 
 
 @register("ImageData")
@@ -246,7 +237,7 @@ class ImageData(Reader):
         if bool(param.new_height) != bool(param.new_width):
             raise self.fail("new_height and new_width are given both or none")
         size = (param.new_height, param.new_width) if param.new_height else None
-        listed = [line.rpartition(" ") for line in _lines(self, param.source)]
+        listed = [line.rpartition(" ") for line in lines_of(self, param.source)]
         for path, _, label in listed:
             if not path or not label.lstrip("-").isdigit():
                 raise self.fail(
@@ -255,42 +246,110 @@ class ImageData(Reader):
         while True:
             for i in self.generator.permutation(len(listed)) if param.shuffle else range(len(listed)):
                 path, _, label = listed[i]
-                yield decoded(Path(param.root_folder, path.strip()), param.is_color, size), float(label)
+                yield decoded(inside(param.root_folder, path.strip()), param.is_color, size), float(label)
 
 
-def decoded(source: Any, color: bool, size: tuple[int, int] | None = None) -> Any:
-    """Give an encoded image as uint8 numbers (channels, height, width), blue first, resized bilinearly where a size is given."""
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("reading images needs Pillow, which is not installed: pip install 'agnostic_ad[caffe]'") from error
-    with Image.open(source) as opened:
-        pixels = np.asarray(opened.convert("RGB" if color else "L"))
-    pixels = np.moveaxis(pixels[..., ::-1], -1, 0) if color else pixels[None]
-    if size is None or size == pixels.shape[1:]:
-        return pixels
-    from agnostic_ad.nn.functional import interpolate
+@register("WindowData")
+class WindowData(DataLayer):
+    """Windows of images, drawn from those that the file ``source`` lists: first of background, label 0, then ``fg_fraction`` of objects.
 
-    grown = interpolate(pixels[None].astype("float32"), size=size, mode="bilinear", align_corners=False)
-    return np.clip(np.rint(grown[0]), 0, 255).astype("uint8")
+    Each is resized to ``crop_size``; with ``context_pad`` or a ``crop_mode`` of "square" it has some of the image around it.
+    """
+
+    exact_tops = 2
+
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        p = self.param_of("window_data_param")
+        self.transformer = Transformer(self)
+        crop, mean = self.transformer.crop, self.transformer.mean
+        if not p.batch_size:
+            raise self.fail("a batch_size of 1 or more is wanted")
+        if not crop or 2 * p.context_pad >= crop:
+            raise self.fail(f"crop_size is {crop} and context_pad {p.context_pad}: the first is 1 or more, and more than twice the second")
+        if mean is not None and (mean.shape[0] not in (1, 3) or (self.transformer.values is None and min(mean.shape[1:]) < crop)):
+            raise self.fail(f"the mean is of 3 channels and not smaller than crop_size, {crop}; its shape is {mean.shape}")
+        if p.crop_mode not in ("warp", "square"):
+            raise self.fail(f"crop_mode is 'warp' or 'square', not {p.crop_mode!r}")
+        found = read_windows(source_of(self, p.source))
+        objects = [window for window in found if window.overlap >= p.fg_threshold]
+        ground = [window._replace(label=0) for window in found if window.overlap < min(p.bg_threshold, p.fg_threshold)]
+        count = int(np.float32(p.batch_size) * np.float32(p.fg_fraction))
+        self.kinds = [(ground, p.batch_size - count), (objects, count)]
+        for window in objects:
+            if window.label < 1:
+                raise self.fail(f"{window.where}: the label of an object is 1 or more, not {window.label}")
+        for what, (windows, wanted) in zip(("background", "objects"), self.kinds):
+            if wanted and not windows:
+                raise self.fail(
+                    f"its source {p.source} has no windows of {what}: of an overlap below bg_threshold, or from fg_threshold on"
+                )
+        self.images: dict[str, Any] = {}
+        top[0].reshape(p.batch_size, 3, crop, crop)
+        top[1].reshape(p.batch_size)
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        draw = self.generator.integers
+        values, labels = np.zeros(top[0].shape, dtype="float32"), list[float]()
+        for windows, count in self.kinds:
+            for _ in range(count):
+                window = windows[int(draw(0, len(windows)))]
+                mirror = self.transformer.mirror and bool(draw(0, 2))
+                self._fill(values[len(labels)], window, mirror)
+                labels.append(window.label)
+        _put(top[0], values)
+        _put(top[1], np.asarray(labels, dtype="float32"))
+
+    def _fill(self, into: Any, window: Window, mirror: bool) -> None:
+        p, how = self.param_of("window_data_param"), self.transformer
+        pixels = self.images.get(window.path)
+        if pixels is None:
+            pixels = decoded(inside(p.root_folder, window.path), True)
+            if p.cache_images:
+                self.images[window.path] = pixels
+        patch, rows, columns = cut(pixels, window, how.crop, p.context_pad, p.crop_mode == "square", mirror)
+        mean: Any = 0 if how.mean is None else how.mean
+        if how.mean is not None and how.values is None:
+            start = (how.mean.shape[-1] - how.crop) // 2
+            mean = how.mean[:, start:, start:][:, rows, columns]
+        into[:, rows, columns] = (patch - mean) * how.scale
 
 
-_OPEN: WeakValueDictionary[str, Any] = WeakValueDictionary()
-"""The databases that are open, by path: LMDB opens each once in a process, and several nets may read one."""
+@register("HDF5Output")
+class HDF5Output(Layer):
+    """Writes its bottoms to a file, as the datasets "data" and "label", of four axes: what each forward sees behind what the last one saw."""
 
+    exact_bottoms, exact_tops = 2, 0
 
-def _opened(path: Path) -> Any:
-    try:
-        import lmdb
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "a layer of the type Data needs lmdb, which is not installed: pip install 'agnostic_ad[caffe]'"
-        ) from error
-    key = str(path.resolve())
-    found = _OPEN.get(key)
-    if found is None:
-        found = _OPEN[key] = lmdb.open(key, readonly=True, lock=False, readahead=False, subdir=path.is_dir())
-    return found
+    def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if not self.param_of("hdf5_output_param").file_name:
+            raise self.fail("it needs a file_name")
+        self._file("w").close()
+
+    def _file(self, mode: str) -> Any:
+        try:
+            return hdf5(self.param_of("hdf5_output_param").file_name, mode, "a layer of the type HDF5Output")
+        except DefinitionError as error:
+            raise self.fail(str(error)) from error
+
+    def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
+        if bottom[0].num != bottom[1].num:
+            raise self.fail(f"its bottoms have as many rows, not shapes {bottom[0].shape} and {bottom[1].shape}")
+
+    def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
+        with self._file("a") as file:
+            for name, blob in zip(("data", "label"), bottom, strict=True):
+                x = host(detached(blob.data)).reshape(blob.num, blob.channels, blob.height, blob.width)
+                if name not in file:
+                    file.create_dataset(name, data=x, maxshape=(None, *x.shape[1:]))
+                    continue
+                held = file[name]
+                if held.shape[1:] != x.shape[1:]:
+                    raise self.fail(f"its dataset {name!r} has rows of shape {held.shape[1:]}, and {blob.name!r} of shape {x.shape[1:]}")
+                held.resize(len(held) + len(x), axis=0)
+                held[len(held) - len(x) :] = x
+
+    def backward(self, top: list[Blob], propagate_down: list[bool], bottom: list[Blob]) -> None:
+        """Do nothing."""
 
 
 @register("Data")
@@ -306,7 +365,7 @@ class Data(Reader):
             raise self.fail(f"LevelDB databases are not read: convert {param.source!r} to LMDB and say 'backend: LMDB'{instead}")
         if not param.source or not Path(param.source).exists():
             raise self.fail(f"there is no database {param.source!r}, its source{instead}")
-        base = _opened(Path(param.source))
+        base = lmdb_at(Path(param.source))
         with base.begin() as transaction:
             if not base.stat()["entries"]:
                 raise self.fail(f"the database {param.source!r} is empty")
@@ -320,7 +379,7 @@ class Data(Reader):
         if datum.encoded:
             if param.force_color and param.force_gray:
                 raise self.fail("force_color and force_gray are both set")
-            return decoded(io.BytesIO(datum.data), not param.force_gray), label
+            return decoded(io.BytesIO(datum.data), True if param.force_color else False if param.force_gray else None), label
         shape = datum.channels, datum.height, datum.width
         raw = datum.data
         values = np.frombuffer(raw, dtype="uint8") if raw else np.asarray(datum.float_data, dtype="float32")

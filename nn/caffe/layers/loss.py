@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 from agnostic_ad.levels import device_of, unify
@@ -30,6 +31,7 @@ class _Loss(Layer):
 
     exact_bottoms: ClassVar[int | None] = 2
     exact_tops: ClassVar[int | None] = 1
+    in_place = False
     auto_top_blobs = is_loss = True
 
     def allow_force_backward(self, index: int) -> bool:
@@ -143,8 +145,8 @@ class InfogainLoss(_ClassLoss):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param_of("infogain_loss_param")
         if len(bottom) < 3:
-            if not p.has("source"):
-                raise self.fail("give the matrix as a third bottom, or a file with it as source")
+            if not p.source or not Path(p.source).is_file():
+                raise self.fail(f"give the matrix as a third bottom, or a file with it as source; there is no file {p.source!r}")
             found, size = from_proto(load_caffemodel(p.source, "BlobProto"), p.source), bottom[0].shape[bottom[0].axis(p.axis)]
             self.matrix = self.blob(size, size)
             if found.size != self.matrix.count:

@@ -23,6 +23,7 @@ class _Recurrent(Layer):
     """
 
     min_bottoms, min_tops = 2, 1
+    in_place = False
     states = 1
     gates = 1
     own_weights = 1

@@ -29,10 +29,9 @@ class _Reshaped(Layer):
     """What has the same numbers in another shape. They are copied: what a layer does to its top in place does not reach the bottom."""
 
     exact_bottoms = exact_tops = 1
+    in_place = False
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
-        if top[0] is bottom[0]:
-            raise self.fail("it cannot work in place")
         top[0].reshape(*self._shape(bottom[0]))
 
     def _shape(self, bottom: Blob) -> tuple[int, ...]:
@@ -95,11 +94,10 @@ class Split(Layer):
     """Copies a blob, for each that uses it; the gradient is the sum of the copies'."""
 
     exact_bottoms, min_tops = 1, 1
+    in_place = False
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         for blob in top:
-            if blob is bottom[0]:
-                raise self.fail("it cannot work in place")
             blob.reshape_like(bottom[0])
 
     def forward(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -142,6 +140,7 @@ class Concat(Layer):
     """Puts blobs end to end along an axis."""
 
     min_bottoms, exact_tops = 1, 1
+    in_place = False
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         self.axis = _axis(self, self.param_of("concat_param"), "concat_dim", bottom[0])
@@ -173,6 +172,7 @@ class Slice(Layer):
     """Cuts a blob along an axis: at each ``slice_point``, or into equal parts."""
 
     exact_bottoms, min_tops = 1, 1
+    in_place = False
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         p, count = self.param_of("slice_param"), len(top)
@@ -203,6 +203,7 @@ class Tile(Layer):
     """Repeats a blob along an axis."""
 
     exact_bottoms = exact_tops = 1
+    in_place = False
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param_of("tile_param")
@@ -226,6 +227,8 @@ class Tile(Layer):
 # --- rows ---------------------------------------------------------------------------------------------------------------------------------
 class _Rows(Layer):
     """What picks rows of a blob by number."""
+
+    in_place = False
 
     def _pick(self, x: Any, rows: Any) -> Any:
         xp, (x, rows) = unify([x, rows])
@@ -277,11 +280,11 @@ class Filter(_Rows):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         *values, selector = bottom
-        if selector.count != selector.shape[0]:
+        if not selector.ndim or selector.count != selector.shape[0]:
             raise self.fail(f"the selector has one number a row, not shape {selector.shape}")
         for i, blob in enumerate(values):
-            if blob.shape[0] != selector.shape[0]:
-                raise self.fail(f"bottom {i} has {blob.shape[0]} rows, the selector {selector.shape[0]}")
+            if blob.shape[:1] != selector.shape[:1]:
+                raise self.fail(f"bottom {i} of shape {blob.shape} has not as many rows as the selector, {selector.shape[0]}")
         host = self.xp.to_numpy(detached(selector.data)).reshape(-1)
         rows = [i for i, flag in enumerate(host.tolist()) if flag or self.fresh]  # when a net is built there is no data yet
         self.fresh = False

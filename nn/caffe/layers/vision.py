@@ -9,7 +9,7 @@ from agnostic_ad.backends.windows import Convolution as Windows
 from agnostic_ad.backends.windows import Pooling as Pools
 from agnostic_ad.backends.windows import out_size
 from agnostic_ad.levels import device_of, unify
-from agnostic_ad.nn.caffe.blob import Blob
+from agnostic_ad.nn.caffe.blob import Blob, keywords
 from agnostic_ad.nn.caffe.layer import Layer, register
 from agnostic_ad.nn.caffe.layers.base import in_rows, learn, pull_to, wants
 from agnostic_ad.nn.caffe.message import Message
@@ -21,13 +21,14 @@ __all__ = ["SPP", "Convolution", "Crop", "Deconvolution", "Im2col", "Pooling"]
 def _sizes(layer: Layer, p: Message, name: str, count: int, default: int | None) -> tuple[int, ...]:
     """Give one number for each spatial axis: said once, once an axis, or as ``_h`` and ``_w``."""
     repeated, short = getattr(p, name), name.removesuffix("_size")
-    pair = [getattr(p, f"{short}_{side}") for side in "hw" if p.has(f"{short}_{side}")] if name != "dilation" else []
-    if pair:
-        if count != 2 or len(pair) != 2 or repeated:
+    sides = [f"{short}_{side}" for side in "hw"] if name != "dilation" else []
+    said = [side for side in sides if p.has(side)]
+    if said:
+        if count != 2 or (len(said) != 2 and name != "pad") or repeated:
             raise layer.fail(
                 f"{short}_h and {short}_w go together, are for 2 spatial axes (there are {count}), and stand in place of {name}"
             )
-        repeated = pair
+        repeated = [getattr(p, side) for side in sides]  # of padding, one alone may be said: the other is 0
     if not repeated and default is not None:
         repeated = [default]
     if len(repeated) not in (1, count):
@@ -41,10 +42,14 @@ def _sizes(layer: Layer, p: Message, name: str, count: int, default: int | None)
 class _Windowed(Layer):
     """What convolutions have in common: windows that move over the axes behind ``axis``."""
 
+    in_place = False
+
     def _windows(self, bottom: list[Blob]) -> None:
         p = self.param_of("convolution_param")
         self.axis = bottom[0].axis(p.axis)
         self.channels, count = bottom[0].shape[self.axis], bottom[0].ndim - self.axis - 1
+        if not count:
+            raise self.fail(f"it has windows on the axes behind axis {self.axis}, and a bottom of shape {bottom[0].shape} has none there")
         self.kernel = _sizes(self, p, "kernel_size", count, None)
         pads = tuple((n, n) for n in _sizes(self, p, "pad", count, 0))
         self.how = Windows(_sizes(self, p, "stride", count, 1), pads, _sizes(self, p, "dilation", count, 1), p.group)
@@ -87,8 +92,8 @@ class Convolution(_Windowed):
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param_of("convolution_param")
         self._windows(bottom)
-        if not p.num_output or self.channels % p.group or p.num_output % p.group:
-            raise self.fail(f"num_output {p.num_output} and {self.channels} channels are positive multiples of group {p.group}")
+        if not p.num_output or not p.group or self.channels % p.group or p.num_output % p.group:
+            raise self.fail(f"num_output {p.num_output or 0} and {self.channels} channels are positive multiples of group {p.group}")
         first, second = (self.channels, p.num_output) if self.transposed else (p.num_output, self.channels)
         wanted = [((first, second // p.group, *self.kernel), p.weight_filler), ((p.num_output,), p.bias_filler)]
         learn(self, *wanted[: 1 + p.bias_term])
@@ -137,7 +142,7 @@ class Deconvolution(Convolution):
     def _out(self, size: tuple[int, ...]) -> tuple[int, ...]:
         parts = zip(size, self.kernel, self.how.stride, self.how.padding, self.how.dilation, strict=True)
         found = tuple(s * (n - 1) + d * (k - 1) + 1 - 2 * p for n, k, s, (p, _), d in parts)
-        if min(found, default=1) < 1:
+        if 0 in size or min(found) < 1:
             raise self.fail(f"an image of size {size} would become one of size {found}")
         return found
 
@@ -187,6 +192,7 @@ class Pooling(Layer):
     """
 
     exact_bottoms, min_tops, max_tops = 1, 1, 2
+    in_place = False
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
         p = self.param_of("pooling_param")
@@ -200,6 +206,8 @@ class Pooling(Layer):
             raise self.fail("with global_pooling, pad is 0 and stride 1")
         if kernel is not None and (0 in kernel or any(a >= k for a, k in zip(self.pads, kernel, strict=True))):
             raise self.fail(f"pad {self.pads} is less than the window, {kernel}")
+        if 0 in self.strides:
+            raise self.fail(f"stride is 1 or more, not {self.strides}")
         if self.method == "STOCHASTIC" and self.pads != (0, 0):
             raise self.fail("padding is for MAX and AVE")
         if len(top) > 1 and self.method != "MAX":
@@ -296,6 +304,7 @@ class SPP(Layer):
     """A pyramid of poolings: each level has twice as many windows along an axis as the one before; all in one row an image."""
 
     exact_bottoms = exact_tops = 1
+    in_place = False
     levels: list[tuple[Pooling, Blob]]
 
     def setup(self, bottom: list[Blob], top: list[Blob]) -> None:
@@ -306,10 +315,8 @@ class SPP(Layer):
 
     def reshape(self, bottom: list[Blob], top: list[Blob]) -> None:
         if getattr(self, "shape", None) != bottom[0].shape:
-            self.shape, self.levels = (
-                bottom[0].shape,
-                [self._level(level, bottom) for level in range(self.param_of("spp_param").pyramid_height)],
-            )
+            self.shape = bottom[0].shape
+            self.levels = [self._level(level, bottom) for level in range(self.param_of("spp_param").pyramid_height)]
         if len(self.levels) == 1:
             top[0].reshape(*self.levels[0][1].shape)
         else:
@@ -317,22 +324,15 @@ class SPP(Layer):
 
     def _level(self, level: int, bottom: list[Blob]) -> tuple[Pooling, Blob]:
         """Give the pooling of a level, and a blob for its result."""
-        p, size = self.param_of("spp_param"), bottom[0].shape[2:]
-        kernel = [-(-n // 2**level) for n in size]
-        pads = [(k * 2**level - n + 1) // 2 for k, n in zip(kernel, size, strict=True)]
-        sides = {
-            f"{what}_{side}": n
-            for what, pair in (("kernel", kernel), ("stride", kernel), ("pad", pads))
-            for side, n in zip("hw", pair, strict=True)
-        }
+        how: dict[str, Any] = {"pool": self.param_of("spp_param").pool}
+        for side, n in zip("hw", bottom[0].shape[2:], strict=True):
+            size = -(-n // 2**level)
+            how |= {f"kernel_{side}": size, f"stride_{side}": size, f"pad_{side}": (size * 2**level - n + 1) // 2}
         pooling = Pooling(
-            name=f"{self.name}, level {level}",
-            pooling_param={"pool": p.pool, **sides},
+            Message("LayerParameter", self.param.where, name=f"{self.name}, level {level}", pooling_param=how),
             phase=self.phase,
-            xp=self.place.backend,
-            dtype=self.place.dtype,
-            device=self.place.device,
             generator=self.generator,
+            **keywords(self.place),
         )
         found = self.blob()
         pooling.setup(bottom, [found])
@@ -367,6 +367,7 @@ class Crop(Layer):
     """Cuts the first bottom to the second one's sizes along all axes from ``axis`` on, ``offset`` from the beginning."""
 
     exact_bottoms, exact_tops = 2, 1
+    in_place = False
 
     def allow_force_backward(self, index: int) -> bool:
         return index == 0
