@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from agnostic_ad import graph, trees
 from agnostic_ad.config import place
 from agnostic_ad.errors import UnsupportedError
+from agnostic_ad.graph.capture import Traced
 from agnostic_ad.graph.ir import Graph
+from agnostic_ad.graph.passes import chosen
 from agnostic_ad.holdings import described, holdings, leaves_only
 from agnostic_ad.levels import CASTS, STRONG, Array
 from agnostic_ad.modes import is_grad_enabled
@@ -102,10 +104,11 @@ class Compiled:
         Those made so far, each with its reason; the last ones, if there are many.
     """
 
-    def __init__(self, f: Callable[..., Any], passes: Iterable[str] | None, size: int) -> None:
+    def __init__(self, f: Callable[..., Any], passes: Iterable[str] | None, size: int, donated: frozenset[int] = frozenset()) -> None:
         functools.update_wrapper(self, f)
         self.__name__ = getattr(f, "__name__", type(f).__name__)
-        self._f, self._passes, self._size = f, None if passes is None else tuple(passes), size
+        self._f, self._passes, self._size = f, None if passes is None else chosen(passes, "compile"), size
+        self._donated = donated
         self._graphs: OrderedDict[_Signature, Any] = OrderedDict()
         self._names: set[str] = set()
         self._plain: bool | None = None  # whether it holds nothing that it could change; found out at the first call
@@ -189,13 +192,23 @@ class Compiled:
             args, kwargs = trees.unflatten(
                 signature.structure, [next(rest) if isinstance(s, _Array) else s.value for s in signature.leaves]
             )
-            return self._f(*args, **kwargs)
+            y = self._f(*args, **kwargs)
+            changed = next((i for i, x in enumerate(given) if isinstance(x, Traced) and x.place.node.op is not None), None)
+            if changed is not None:
+                name = _path([p for p, s in zip(signature.structure.paths(), signature.leaves, strict=True) if isinstance(s, _Array)][changed])
+                raise UnsupportedError(
+                    f"compile({self.__name__}): {name} is changed in place, which a graph cannot do to the caller's array. Copy it first, and "
+                    "return what is new."
+                )
+            return y
 
         pure.__name__ = self.__name__
         made: Any
         graphs: tuple[Graph, ...]
         if held is None:
-            made = graph.capture(pure, *arrays).optimize(self._passes)
+            paths = [p for p, s in zip(signature.structure.paths(), signature.leaves, strict=True) if isinstance(s, _Array)]
+            donated = [i for i, (kind, first, *_) in enumerate(paths) if kind == 0 and first in self._donated]
+            made = graph.capture(pure, *arrays, donate_argnums=donated).optimize(self._passes)
             graphs = (made,)
         else:
             first: Any = arrays[0] if arrays else held.variables[0].payload
@@ -323,7 +336,13 @@ def _path(path: tuple[Any, ...]) -> str:
     return (f"argument {first}" if kind == 0 else f"argument {first!r}") + "".join(f"[{p!r}]" for p in rest)
 
 
-def compile(f: Callable[..., Any] | None = None, *, passes: Iterable[str] | None = None, maxsize: int = 16) -> Any:
+def compile(
+    f: Callable[..., Any] | None = None,
+    *,
+    passes: Iterable[str] | None = None,
+    maxsize: int = 16,
+    donate_argnums: int | Iterable[int] = (),
+) -> Any:
     """Capture a function once for each kind of arguments, optimise the graph, and run that from then on.
 
     The function may hold any transformation: ``grad``, ``vmap``, whole training steps that take parameters and give new ones. It may close over
@@ -337,6 +356,9 @@ def compile(f: Callable[..., Any] | None = None, *, passes: Iterable[str] | None
         The names of `graph` passes; by default all.
     maxsize : int
         How many graphs to keep; the oldest goes first.
+    donate_argnums : int or iterable of int
+        Positional arguments, counted from the first, whose arrays the caller gives away at each call: results may be written over them, as over
+        parameters and moments in a training step. What is in them afterwards is not defined.
 
     Returns
     -------
@@ -367,9 +389,12 @@ def compile(f: Callable[..., Any] | None = None, *, passes: Iterable[str] | None
     ['the first call', 'argument 1 is a number, 2, not 3']
     """
     if f is None:
-        return functools.partial(compile, passes=passes, maxsize=maxsize)
+        return functools.partial(compile, passes=passes, maxsize=maxsize, donate_argnums=donate_argnums)
     if not callable(f):
         raise TypeError(f"compile takes a function, not {type(f).__name__}")
     if maxsize < 1:
         raise ValueError(f"compile: maxsize is 1 or more, not {maxsize}")
-    return Compiled(f, passes, maxsize)
+    donated = frozenset((donate_argnums,) if isinstance(donate_argnums, int) else donate_argnums)
+    if any(n < 0 for n in donated):
+        raise ValueError(f"compile: donate_argnums counts from 0, not {min(donated)}")
+    return Compiled(f, passes, maxsize, donated)

@@ -512,6 +512,97 @@ def test_turning_numba_off_makes_another_program(numba: None) -> None:
     assert "compiled" not in g.source()
 
 
+# --- arrays that are given away ---------------------------------------------------------------------------------------------------------------
+def update(p: Any, m: Any, g: Any) -> Any:
+    m = 0.9 * m + 0.1 * g
+    return p - 0.01 * m / (ad.namespace(m).sqrt(m * m) + 1), m
+
+
+@pytest.fixture(params=["numpy", "numba"])
+def either(request: pytest.FixtureRequest) -> Iterator[str]:
+    if request.param == "numba":
+        request.getfixturevalue("numba")
+    yield request.param
+
+
+def test_results_go_over_what_is_given_away(either: str) -> None:
+    arrays = [array(60, 100) for _ in range(3)]
+    expected = graph.capture(update, *arrays).optimize()(*arrays)
+    g = graph.capture(update, *arrays, donate_argnums=(0, 1)).optimize()
+    p, m, gradient = (x.copy() for x in arrays)
+    found = g(p, m, gradient)
+    assert found[0] is p and found[1] is m
+    for x, y in zip((*found, gradient), (*expected, arrays[2]), strict=True):
+        assert_exact(x, y)
+    again = ad.compile(update, donate_argnums=[0, 1])
+    q, n = arrays[0].copy(), arrays[1].copy()
+    assert again(q, n, gradient)[0] is q and n is not again(q, n.copy(), gradient)[1]
+    assert_exact(n, expected[1])
+
+
+def test_what_shares_memory_is_not_written_over(either: str) -> None:
+    arrays = [array(60, 100) for _ in range(3)]
+    g = graph.capture(update, *arrays, donate_argnums=(0, 1)).optimize()
+    plain = graph.capture(update, *arrays).optimize()
+
+    def check(kept: list[Any], p: Any, m: Any, gradient: Any) -> None:
+        before, expected = [x.copy() for x in kept], plain(p.copy(), m.copy(), gradient.copy())
+        for x, y in zip((*g(p, m, gradient), *kept), (*expected, *before), strict=True):
+            assert_exact(x, y)
+
+    same, both = arrays[0], np.concatenate(arrays[:2])
+    twice = same.copy()
+    check([], twice, twice, arrays[2])  # one array for two arguments
+    check([same], same, arrays[1], same)  # it is read, too
+    check([same], same, arrays[1], same[:])  # by a view
+    check([both], both[:60], both[60:], arrays[2])  # parts of one array
+    check([], np.asfortranarray(arrays[0]), arrays[1].copy(), arrays[2])  # in another order
+    fixed = arrays[0].copy()
+    fixed.flags.writeable = False
+    check([fixed], fixed, arrays[1].copy(), arrays[2])
+
+
+def test_what_is_returned_or_needed_later_is_not_written_over(either: str) -> None:
+    x, w = array(60, 100), array(100, 60)
+
+    def f(x: Any, w: Any) -> Any:
+        y = ad.namespace(x).abs(x) * 2 + 1
+        return y, (y @ w) @ x, w.T
+
+    g = graph.capture(f, x, w, donate_argnums=(0, 1)).optimize()
+    expected, before = f(x, w), (x.copy(), w.copy())
+    for found, want in zip((*g(x, w), x, w), (*expected, *before), strict=True):
+        assert_close(found, want, 1e-15, 0)
+
+
+def test_constants_are_not_given_away(either: str) -> None:
+    x = array(60, 100)
+    g = graph.capture(lambda y: y * 2 + x, x, donate_argnums=0).optimize()
+    before = x.copy()
+    assert_exact(g(x), before * 2 + before)
+    assert_exact(x, before)
+
+
+def test_jax_takes_what_is_given_away() -> None:
+    jax = pytest.importorskip("jax")
+    arrays = [array(60, 100, dtype="float32") for _ in range(3)]
+    expected = update(*arrays)
+    g = graph.capture(update, *map(jax.numpy.asarray, arrays), donate_argnums=(0, 1, 2)).optimize()  # three of that shape, and two results
+    for _ in range(3):
+        there = [jax.numpy.array(x) for x in arrays]
+        for x, y in zip(g(*there), expected, strict=True):
+            assert_close(np.asarray(x), y, 1e-6, 1e-6)
+    assert there[0].is_deleted() and there[1].is_deleted() and not there[2].is_deleted()
+
+
+def test_arguments_to_give_away_are_named_by_number() -> None:
+    x = array(3)
+    with pytest.raises(ValueError, match=r"donate_argnums names argument 2; there are 2"):
+        graph.capture(lambda x, y: x + y, x, x, donate_argnums=2)
+    with pytest.raises(ValueError, match="donate_argnums counts from 0, not -1"):
+        ad.compile(lambda x: x, donate_argnums=-1)
+
+
 # --- kernels for a GPU, compiled for the CPU ------------------------------------------------------------------------------------------------
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 @pytest.mark.parametrize("name", ["chain", "chain in float32", "channels", "choices"])

@@ -6,6 +6,7 @@ written out in `agnostic_ad.backends.numba_kernels`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import math
@@ -47,8 +48,13 @@ def loop_of(source: str) -> Callable[..., Any]:
     return found
 
 
+@functools.cache
+def _functions() -> str:
+    return hashlib.sha256(Path(numba_kernels.__file__).read_bytes()).hexdigest()[:24]
+
+
 def _stored(source: str) -> Callable[..., Any] | None:
-    text = _HEADER.format(decorator="compiled") + source
+    text = f"# with the functions of {_functions()}\n{_HEADER.format(decorator='compiled')}{source}"  # Numba's cache looks at this text alone
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "agnostic_ad", "loops")
     path = folder / f"_agnostic_ad_{hashlib.sha256(text.encode()).hexdigest()[:24]}.py"
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -147,6 +147,7 @@ class TraceLevel(Level):
     __slots__ = ("_scopes", "backend", "guards", "nodes")
     fixed_shapes = True
     captures = True
+    once = False  # whether nothing can be found by a second capture
     whole = WHOLE
 
     def __init__(self, label: str, backend: Any) -> None:
@@ -252,7 +253,7 @@ def _place(level: TraceLevel, x: Any) -> Any:
     return node.inputs[0] if node.op is None and node.inputs else x.place  # a constant is its own place
 
 
-def capture(f: Callable[..., Any], *specs: Any, xp: Any = None, device: Any = None) -> Graph:
+def capture(f: Callable[..., Any], *specs: Any, xp: Any = None, device: Any = None, donate_argnums: int | Sequence[int] = ()) -> Graph:
     """Run a function once without data, and give the operations that it called.
 
     Parameters
@@ -267,6 +268,9 @@ def capture(f: Callable[..., Any], *specs: Any, xp: Any = None, device: Any = No
         The library that the graph is for.
     device : device or str, optional
         Where arguments given as ``ShapeDtype`` will be.
+    donate_argnums : int or sequence of int
+        Arguments whose arrays the caller gives away at each call: the program may write results over them, as over parameters and moments in
+        a training step. What is in them afterwards is not defined. Arrays that share memory with others are copied instead.
 
     Returns
     -------
@@ -295,9 +299,10 @@ def capture(f: Callable[..., Any], *specs: Any, xp: Any = None, device: Any = No
     if backend is None or xp is not None:
         backend = backend_of_namespace(np if xp is None else xp)
     label = f"capture({getattr(f, '__name__', type(f).__name__)})"
+    donated = _donated(label, donate_argnums, len(specs), in_spec)
     once = _Capture(f, label, backend, flat, in_spec, backend.parse_device(device))
     if not once.any_size:
-        return once.run(sizes.HINTS[0])
+        return once.run(sizes.HINTS[0]).rebuild(donated=donated)
     from agnostic_ad.graph.comparing import compare
 
     state = default_generator.get_state()
@@ -305,7 +310,17 @@ def capture(f: Callable[..., Any], *specs: Any, xp: Any = None, device: Any = No
     default_generator.set_state(state)
     second = once.run(sizes.HINTS[1])
     compare(label, first, second)
-    return first
+    return first.rebuild(donated=donated)
+
+
+def _donated(label: str, argnums: int | Sequence[int], count: int, in_spec: Any) -> frozenset[int]:
+    """Give the leaves of the arguments that are given away."""
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    wrong = next((n for n in numbers if not -count <= n < count), None)
+    if wrong is not None:
+        raise ValueError(f"{label}: donate_argnums names argument {wrong}; there are {count}")
+    chosen = {n % count for n in numbers}
+    return frozenset(i for i, path in enumerate(in_spec.paths()) if chosen and path[0] in chosen)
 
 
 class _Capture:
@@ -314,12 +329,9 @@ class _Capture:
     def __init__(self, f: Callable[..., Any], label: str, backend: Any, flat: list[Any], in_spec: Any, device: Any) -> None:
         self.device = device
         self.f, self.label, self.backend, self.flat, self.in_spec = f, label, backend, flat, in_spec
-        names = iter(f"n{i}" for i in range(sum(len(x.shape) for x in flat)))
-        self.shapes = [tuple(next(names) if n is None else n for n in x.shape) for x in flat]
-        for shape in self.shapes:
-            wrong = next((n for n in shape if not isinstance(n, int | str) or n == ""), None)
-            if wrong is not None:
-                raise TypeError(f"{label}: {wrong!r} in the shape {shape} is no size: an integer, None for any size, or a name is")
+        shapes = [sizes.checked(x.shape, label) for x in flat]
+        names = iter(f"n{i}" for i in range(sum(map(len, shapes))))
+        self.shapes = [tuple(next(names) if n is None else n for n in shape) for shape in shapes]
         self.any_size = any(isinstance(n, str) for shape in self.shapes for n in shape)
 
     def run(self, hint: int) -> Graph:

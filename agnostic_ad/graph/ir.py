@@ -25,8 +25,8 @@ import numpy as np
 from agnostic_ad import trees
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
-from agnostic_ad.levels import Array, Level, deepest, is_symbolic, lift_to
-from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace
+from agnostic_ad.levels import TAKES, Array, Level, deepest, is_symbolic, lift_to
+from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace, lookup
 
 __all__ = ["EFFECTS", "Graph", "GraphNode", "Output"]
 
@@ -203,6 +203,8 @@ class Graph:
         Sizes that no axis of an input tells: of a graph inside a node, those of the graph around it.
     planned : bool
         Whether the intermediate values of its program share memory (the pass ``memory``).
+    donated : frozenset of int
+        The inputs whose arrays the caller gives away: results may be written over them.
     """
 
     def __init__(
@@ -217,6 +219,7 @@ class Graph:
         history: tuple[tuple[str, Graph, float], ...] = (),
         known: dict[str, Any] | None = None,
         planned: bool = False,
+        donated: frozenset[int] = frozenset(),
     ) -> None:
         nodes, inputs, outputs = ([] if part is None else part for part in (nodes, inputs, outputs))
         self.label, self.nodes, self.inputs, self.outputs = label or f"graph {next(_numbers)}", nodes, inputs, outputs
@@ -224,10 +227,13 @@ class Graph:
         self.definition: Any = None  # what is inside `with graph.Graph()`
         self.rule: Any = None  # a derivative rule of a user's, where this is the function that it is for
         self.in_spec, self.out_spec = specs
-        self.guards, self.history, self.known, self.planned = guards, history, known or {}, planned
+        self.guards, self.history, self.planned = guards, history, planned
+        self.donated = donated
         self._axes = tuple(
             (i, k, n) for i, node in enumerate(inputs) for k, n in enumerate(node.outputs[0].shape) if isinstance(n, sizes.Dim)
         )
+        told = {n.name for _, _, n in self._axes}
+        self.known = {name: n for name, n in (known or {}).items() if name not in told}
         self.dynamic = bool(self._axes or guards or known)
         self.programs: dict[Any, Any] = {}  # for `executors`
 
@@ -248,6 +254,9 @@ class Graph:
     # --- running ------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any) -> Any:
         flat, spec = trees.flatten(args)
+        take = TAKES.get()
+        if take is not None:  # inside a branch that is being captured, arrays from around it are its operands
+            flat = list(map(take, flat))
         if spec != self.in_spec:
             if self.definition is not None:
                 raise TypeError(f"{self.label} is a definition, with values to choose from: run it in a graph.Session.")
@@ -262,6 +271,9 @@ class Graph:
             fits = shape == want.shape or (
                 len(shape) == len(want.shape) and all(isinstance(w, sizes.Dim) or n == w for n, w in zip(shape, want.shape, strict=True))
             )
+            library = lookup(x)
+            if library is not None and library is not self.backend and type(library) is not type(self.backend):
+                raise TypeError(f"{self.label}: input {node.name} is an array of {library.name}; the graph is for {self.backend.name}")
             if not fits or x.dtype != want.dtype:
                 raise TypeError(
                     f"{self.label}: input {node.name} has shape {shape} and dtype {x.dtype}; captured with "
@@ -352,7 +364,7 @@ class Graph:
         **changes
             ``label``, ``inputs``, ``specs``, ``backend``, ``guards`` or ``history``, likewise.
         """
-        own = {a: getattr(self, a) for a in ("label", "inputs", "backend", "guards", "history", "known", "planned")}
+        own = {a: getattr(self, a) for a in ("label", "inputs", "backend", "guards", "history", "known", "planned", "donated")}
         own["specs"] = (self.in_spec, self.out_spec)
         made = type(self)(
             nodes=self.nodes if nodes is None else nodes, outputs=self.outputs if outputs is None else outputs, **{**own, **changes}

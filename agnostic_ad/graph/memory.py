@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from agnostic_ad.graph.ir import Graph, GraphNode, Output
 
-__all__ = ["Plan", "Room", "nbytes", "plan", "planned"]
+__all__ = ["Plan", "Room", "donations", "nbytes", "plan", "planned"]
 
 ALIGNMENT = 64
 
@@ -84,15 +84,7 @@ def plan(
     -------
     Plan
     """
-    owners: dict[Output, frozenset[Output]] = {}
-    ends: dict[Output, int] = {}
-    for position, node in enumerate(graph.nodes):
-        taken = frozenset[Output]().union(*(owners.get(x, frozenset()) for x in node.places()))
-        ends.update(dict.fromkeys(taken, position))
-        views = frozenset() if fresh(node) else taken
-        for i in range(len(node.outputs)):
-            place = Output(node, i)
-            owners[place], ends[place] = views | {place}, position
+    owners, ends = _lives(graph, fresh, ())
     kept = frozenset[Output]().union(*(owners.get(x, frozenset()) for x in graph.outputs if isinstance(x, Output)))
 
     storages: dict[Output, _Storage] = {}
@@ -121,6 +113,48 @@ def plan(
         placed.append(storage)
     rooms = {p: Room(s.offset, tuple(p.spec.shape), p.spec.dtype) for s in placed for p in s.places}
     return Plan(rooms, max((_aligned(s.offset + s.size) for s in placed), default=0), sum(_aligned(nbytes(p)) for p in rooms))
+
+
+def donations(
+    graph: Graph, writes: Callable[[GraphNode], bool], fresh: Callable[[GraphNode], bool], over: Callable[[GraphNode, int], list[Output]]
+) -> dict[Output, Output]:
+    """Give results that can be written over arguments which the caller gives away, each with its argument.
+
+    Parameters
+    ----------
+    graph, writes, fresh, over
+        As `plan`'s.
+    """
+    free = {Output(graph.inputs[i], 0) for i in graph.donated}
+    owners, ends = _lives(graph, fresh, free)
+    results = [x for x in graph.outputs if isinstance(x, Output)]
+    free = free.difference(*(owners.get(x, ()) for x in results))
+    found: dict[Output, Output] = {}
+    for position, node in enumerate(graph.nodes if free else ()):
+        for place in (Output(node, i) for i in range(len(node.outputs)) if writes(node)):
+            if results.count(place) != 1:
+                continue
+            under = next((x for x in over(node, place.index) if x in free and ends[x] == position and _alike(x, place)), None)
+            if under is not None and not any(under in owners.get(x, ()) for x in node.places() if x != under):
+                found[place] = under
+                free.discard(under)
+    return found
+
+
+def _lives(
+    graph: Graph, fresh: Callable[[GraphNode], bool], inputs: Iterable[Output]
+) -> tuple[dict[Output, frozenset[Output]], dict[Output, int]]:
+    """Give, for each place, those in whose memory it may lie, and the position of the last node that needs what lies there."""
+    owners = {x: frozenset({x}) for x in inputs}
+    ends = dict.fromkeys(owners, -1)
+    for position, node in enumerate(graph.nodes):
+        taken = frozenset[Output]().union(*(owners.get(x, frozenset()) for x in node.places()))
+        ends.update(dict.fromkeys(taken, position))
+        views = frozenset() if fresh(node) else taken
+        for i in range(len(node.outputs)):
+            place = Output(node, i)
+            owners[place], ends[place] = views | {place}, position
+    return owners, ends
 
 
 def _alike(a: Output, b: Output) -> bool:

@@ -26,13 +26,41 @@ from agnostic_ad.graph.polynomials import (
     value_of,
 )
 from agnostic_ad.levels import Size, Symbolic, capturing
-from agnostic_ad.namespaces import ShapeDtype
+from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.op import NUMBERS
 
-__all__ = ["HINTS", "Dim", "Guard", "Ratio", "bind", "dynamic", "evaluate", "symbol", "text"]
+__all__ = ["HINTS", "Dim", "Guard", "Ratio", "betrays", "bind", "checked", "dynamic", "evaluate", "symbol", "text"]
 
 HINTS = (840, 1680)
 """The hints of the two captures that are compared: sizes that much divides (halves of an axis are taken often), and that nobody uses."""
+
+HINT_ONCE = 840 * 13
+"""The hint of a graph that is defined once, so that nothing can be compared: a number that has it as a divisor was made of a size."""
+
+ADVICE = (
+    "A size was turned into a plain number: by int(), range(), math.sqrt() or NumPy, or by a float before it, say. Compute with x.shape[i] "
+    "itself (n / 2, n ** 0.5, 1 / n and not 1.0 / n), loop with graph.scan or ad.vmap, or capture with fixed sizes."
+)
+
+
+def lost(label: str, what: str, where: str | None) -> UnsupportedError:
+    """Give the error for a size that became a plain number."""
+    return UnsupportedError(f"{label}: {what}{f' ({where})' if where else ''}, which does not hold for axes of any size. {ADVICE}")
+
+
+def betrays(x: Any) -> bool:
+    """Tell whether a number, or a constant of shape (), was made of the size of an axis, in a graph that is defined once."""
+    backend = None if isinstance(x, Symbolic) or getattr(x, "shape", None) != () else lookup(x)
+    if backend is not None and not backend.lazy:
+        x = backend.to_numpy(x).item()
+    if type(x) not in (int, float) or not x or not 1e-12 < abs(x) < 1e12:
+        return False
+    for n in (abs(x), 1 / abs(x), x * x, 1 / x / x):  # n itself, 1 / n, and their roots; of float32 too
+        whole = round(n) if n < 64 * HINT_ONCE else 0
+        if abs(n - whole) < 3e-7 * n and (whole % HINT_ONCE == 0 or whole == HINT_ONCE - 1):
+            return True
+    return False
+
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -125,6 +153,8 @@ class _Symbolic(Symbolic):
     def _note(self, guard: Guard) -> None:
         guards = getattr(self.level, "guards", None)
         if guards is not None:
+            if self.level.once and guard.comparison == "==" and guard.outcome and not isinstance(guard.right, Symbolic):
+                raise lost(self.level.label, f"an axis of size {guard.left!r} meets one of {guard.right}", guard.where)
             sides = (key(guard.left), key(guard.right))
             guards.setdefault((guard.comparison, frozenset(sides) if guard.comparison == "==" else sides), guard)
 
@@ -260,6 +290,18 @@ def _side(x: Any) -> str:
 def symbol(name: str, hint: int, level: Any = None) -> Dim:
     """Give the size of an axis of any size."""
     return _dim(((1, (name,)),), hint, level)  # type: ignore[no-any-return]
+
+
+def checked(shape: Any, label: str) -> tuple[Any, ...]:
+    """Give the shape of a spec; refuse what is none."""
+    if not isinstance(shape, tuple | list):
+        raise TypeError(f"{label}: {shape!r:.60} is no shape: a tuple of sizes is, such as (3,)")
+    wrong = next((n for n in shape if n is not None and (isinstance(n, bool) or not isinstance(n, int | str) or n == "")), None)
+    if wrong is not None:
+        raise TypeError(f"{label}: {wrong!r} in the shape {tuple(shape)} is no size: an integer, None for any size, or a name is")
+    if any(type(n) is int and n < 0 for n in shape):
+        raise ValueError(f"{label}: the shape {tuple(shape)} has a negative size; None is an axis of any size")
+    return tuple(shape)
 
 
 def _poly(x: Any) -> Poly:

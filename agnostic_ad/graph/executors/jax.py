@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from agnostic_ad.graph.executors.source import Program, Writer
-from agnostic_ad.graph.ir import Graph
+from agnostic_ad.graph.ir import Graph, Output
 
 __all__ = ["write"]
 
@@ -13,11 +15,11 @@ __all__ = ["write"]
 class JaxProgram(Program):
     """Straight calls at first: compiling takes longer than many of them. What ``jax.jit`` refuses stays as it is."""
 
-    def __init__(self, label: str, source: str, scope: dict[str, Any]) -> None:
+    def __init__(self, label: str, source: str, scope: dict[str, Any], donated: tuple[int, ...]) -> None:
         import jax
 
         super().__init__(label, source, scope)
-        self._straight, self._compiled, self._calls = self.run, jax.jit(self.run), 0
+        self._straight, self._compiled, self._calls = self.run, jax.jit(self.run, donate_argnums=donated), 0
         self._refusals = (jax.errors.JAXTypeError, jax.errors.JAXIndexError, NotImplementedError)
         self.run = self._run
 
@@ -37,8 +39,18 @@ class JaxWriter(Writer):
 
     def program(self, source: str) -> Program:
         """Give the program of a text."""
-        kind = Program if any(node.effects for node in self.graph.walk()) else JaxProgram
-        return kind(self.graph.label, source, self.scope)
+        if any(node.effects for node in self.graph.walk()):
+            return Program(self.graph.label, source, self.scope)
+        return JaxProgram(self.graph.label, source, self.scope, tuple(self._donated()))
+
+    def _donated(self) -> Iterator[int]:
+        """Give the arguments to give away: JAX warns of those that are like no result."""
+        wanted = Counter((x.spec.shape, x.spec.dtype) for x in self.graph.outputs if isinstance(x, Output) and x.node.op is not None)
+        for i in sorted(self.graph.donated):
+            (spec,) = self.graph.inputs[i].outputs
+            if wanted[spec.shape, spec.dtype]:
+                wanted[spec.shape, spec.dtype] -= 1
+                yield i
 
 
 def write(graph: Graph) -> Program:

@@ -8,6 +8,7 @@ in another order.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,8 @@ class NumbaWriter(NumpyWriter):
             shapes.append(tuple(1 if i in axis else n for i, n in enumerate(whole)))
         axes = layout(whole, shapes)
         name = self.fresh(f"group_{node.name}")
-        source = _loop(code, len(operands), len(inner.outputs), axes) if total is None else _sum(code, len(operands), axes)
+        over = {} if total is not None else {i: k for i in range(len(node.outputs)) for k in self._under(Output(node, i), operands)}
+        source = _loop(code, len(operands), len(inner.outputs), axes, over) if total is None else _sum(code, len(operands), axes)
         numbers = [dtype.type(n) for n in (0, 1, *code.numbers)]
         self.scope[name] = functools.partial(loop_of(source), *numbers, *axes.sizes)
         given = [f"zero = 0, one = 1, {', '.join(f'n{k} = {n}' for k, n in enumerate(axes.sizes))}"]
@@ -61,7 +63,8 @@ class NumbaWriter(NumpyWriter):
             for i in range(len(node.outputs)):
                 place = Output(node, i)
                 self.line(f"{self.name(place)} = {self.array(place)}", node if i == 0 else None)
-                arrays.append(self.name(place) if whole == axes.sizes else f"{self.name(place)}.reshape({axes.sizes!r})")
+                if i not in over:
+                    arrays.append(self.name(place) if whole == axes.sizes else f"{self.name(place)}.reshape({axes.sizes!r})")
         else:
             self.absorb(node, total)
             place = Output(total, 0)
@@ -69,6 +72,15 @@ class NumbaWriter(NumpyWriter):
             self.line(f"{self.name(place)} = {zeros}({tuple(total.outputs[0].shape)!r}, {like})", total)
             arrays.append(f"{self.name(place)}.reshape({axes.shape(len(operands)) or (1,) * len(axes.sizes)!r})")
         self.line(f"{name}({', '.join(arrays)})")
+
+    def _under(self, place: Output, operands: list[Any]) -> list[int]:
+        """Give the number of the operand that a result is written over; the compiler makes no vectors where two names stand for one array."""
+        room = self.plan.rooms.get(place)
+        return [
+            k
+            for k, x in enumerate(operands)
+            if isinstance(x, Output) and (self.donations.get(place) == x or (room is not None and self.plan.rooms.get(x) == room))
+        ][:1]
 
     def _seen(self, x: Any, shape: tuple[int, ...]) -> str:
         """Give the text of an operand in another shape, and in one piece."""
@@ -80,9 +92,9 @@ class NumbaWriter(NumpyWriter):
         return f"{self.bind(np.ascontiguousarray, 'contiguous')}({text})"
 
 
-def _head(code: Code, count: int, results: int, axes: Layout) -> str:
+def _head(code: Code, count: int, results: Iterable[int], axes: Layout) -> str:
     numbers, sizes = [f"k{i}" for i in range(len(code.numbers))], [f"n{k}" for k in range(len(axes.sizes))]
-    arrays = [f"a{i}" for i in range(count)] + [f"y{i}" for i in range(results)]
+    arrays = [f"a{i}" for i in range(count)] + [f"y{j}" for j in results]
     return f"def loop({', '.join(['zero', 'one', *numbers, *sizes, *arrays])}):"
 
 
@@ -96,16 +108,18 @@ def _loads(axes: Layout, count: int, axis: int, indices: list[str]) -> list[str]
     return [f"x{i} = a{i}[{_index(axes.full[i], indices)}]" for i in range(count) if last[i] == axis]
 
 
-def _loop(code: Code, count: int, results: int, axes: Layout) -> str:
-    """Give the text of the loops of a group."""
+def _loop(code: Code, count: int, results: int, axes: Layout, over: Mapping[int, int]) -> str:
+    """Give the text of the loops of a group; ``over`` tells which operands results are written over."""
     indices = [f"i{k}" for k in range(len(axes.sizes))]
-    lines, indent = [_head(code, count, results, axes), *(f"    {text}" for text in _loads(axes, count, -1, indices))], "    "
+    fresh = [j for j in range(results) if j not in over]
+    lines, indent = [_head(code, count, fresh, axes), *(f"    {text}" for text in _loads(axes, count, -1, indices))], "    "
     for k, index in enumerate(indices):
         lines.append(f"{indent}for {index} in range(n{k}):")
         indent += "    "
         lines += [f"{indent}{text}" for text in _loads(axes, count, k, indices)]
     lines += [f"{indent}{line}" for line in code.lines]
-    lines += [f"{indent}y{j}[{', '.join(indices)}] = {text}" for j, text in enumerate(code.results)]
+    targets = [f"a{over[j]}" if j in over else f"y{j}" for j in range(results)]
+    lines += [f"{indent}{target}[{', '.join(indices)}] = {text}" for target, text in zip(targets, code.results, strict=True)]
     return "\n".join(lines) + "\n"
 
 
@@ -113,7 +127,7 @@ def _sum(code: Code, count: int, axes: Layout) -> str:
     """Give the text of the loops of a group whose result is summed: along the last axis in parts, along others element by element."""
     *outer, last = [f"i{k}" for k in range(len(axes.sizes))]
     indices, kept, end = [*outer, last], axes.full[count], len(outer)
-    lines, indent = [_head(code, count, 1, axes), *(f"    {text}" for text in _loads(axes, count, -1, indices))], "    "
+    lines, indent = [_head(code, count, (0,), axes), *(f"    {text}" for text in _loads(axes, count, -1, indices))], "    "
     if not kept[-1]:
         lines.append(f"    part = empty({_PART}, y0.dtype)")
     for k, index in enumerate(outer):

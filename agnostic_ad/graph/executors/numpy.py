@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from agnostic_ad.graph.executors.blocks import Layout, Split, layout, split
 from agnostic_ad.graph.executors.source import Program, Rooms, Writer
 from agnostic_ad.graph.ir import Graph, GraphNode, Output
-from agnostic_ad.graph.memory import Plan, Room, plan
+from agnostic_ad.graph.memory import Plan, Room, donations, plan
 
 __all__ = ["BLOCK", "LEAST", "NumpyWriter", "write"]
 
@@ -33,6 +34,7 @@ class NumpyWriter(Writer):
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self.plan = plan(graph, self.writes, self.fresh_results, self.over, LEAST) if graph.planned else Plan({}, 0, 0)
+        self.donations = donations(graph, self.writes, self.fresh_results, self.over) if graph.donated else {}
         self.rooms: dict[str, Any] = {}  # what a call finds in its memory: arrays, and tuples of them
         self._views: dict[Room, str] = {}
         self.work = 0  # bytes of the groups' blocks, behind the planned ones
@@ -130,6 +132,8 @@ class NumpyWriter(Writer):
         """Give the text of an array for a result: a planned one, or new memory."""
         if place in self.plan.rooms:
             return self.room(place)
+        if place in self.donations:
+            return self.name(self.donations[place])
         return f"{self.bind(np.empty, 'empty')}({tuple(place.spec.shape)!r}, {self.value(place.spec.dtype, 'dtype')})"
 
     # --- groups -----------------------------------------------------------------------------------------------------------
@@ -213,7 +217,15 @@ class NumpyWriter(Writer):
     def sequence(self, graph: Graph, kept: set[str]) -> None:
         """Write the lines; around those of the whole graph, what takes memory and gives it back."""
         super().sequence(graph, kept)
-        if graph is not self.graph or not self.rooms:
+        if graph is not self.graph:
+            return
+        if self.donations:
+            given = list(map(self.name, self.donations.values()))
+            others = [name for name in map(self.name, (Output(node, 0) for node in graph.inputs)) if name not in given]
+            held = [x for x in _held(graph) if isinstance(x, np.ndarray)]
+            own = self.bind(functools.partial(_own, held), "own")
+            self.lines.insert(0, f"    {', '.join(given)}, = {own}(({', '.join(given)},), ({' '.join(f'{n},' for n in others)}))")
+        if not self.rooms:
             return
         if self.plan.rooms:
             self.notes.append(f"# intermediate values share {self.plan.size:,} bytes; one by one they would take {self.plan.unplanned:,}")
@@ -226,6 +238,22 @@ class NumpyWriter(Writer):
         names = "".join(f"{n}, " for n in self.rooms).strip()
         self.lines.insert(0, f"    {names} = {memory} = {rooms}.take()")
         self.lines.append(f"    {rooms}.leave({memory})")
+
+
+def _own(held: Sequence[Any], given: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    """Give arrays that can be written over: those that are given away, or copies of what shares memory with anything else."""
+    taken = {id(x) for x in (*others, *held)} | {id(x.base) for x in (*given, *others, *held)}
+    found = []
+    for x in given:
+        if id(x) in taken or not (x.flags.owndata and x.flags.carray):
+            x = x.copy()
+        taken.add(id(x))
+        found.append(x)
+    return found
+
+
+def _held(graph: Graph) -> list[Any]:
+    return [x for node in graph.walk() for x in node.inputs if not isinstance(x, Output)]
 
 
 class _Block:

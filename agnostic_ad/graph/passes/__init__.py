@@ -16,7 +16,7 @@ from agnostic_ad.graph.passes.joining import joining
 from agnostic_ad.graph.passes.layout import layout
 from agnostic_ad.graph.passes.stabilisation import stabilisation
 
-__all__ = ["PASSES", "SIMPLIFY", "optimize", "report"]
+__all__ = ["PASSES", "SIMPLIFY", "chosen", "optimize", "report"]
 
 PASSES: dict[str, Callable[[Graph], Graph]] = {
     "stabilisation": stabilisation,
@@ -55,14 +55,19 @@ def optimize(graph: Graph, passes: Iterable[str] | None = None, show: bool = Fal
                 break
         graph = _run(graph, [name for name in PASSES if name not in SIMPLIFY])
     else:
-        names = [passes] if isinstance(passes, str) else list(passes)
-        unknown = [name for name in names if name not in PASSES]
-        if unknown:
-            raise ValueError(f"optimize: there is no pass {unknown[0]!r}; there are {', '.join(PASSES)}")
-        graph = _run(graph, names)
+        graph = _run(graph, chosen(passes, "optimize"))
     if show:
         print(report(graph))
     return graph
+
+
+def chosen(passes: str | Iterable[str], what: str) -> tuple[str, ...]:
+    """Give the names of passes; refuse one that there is none of."""
+    names = (passes,) if isinstance(passes, str) else tuple(passes)
+    unknown = next((name for name in names if name not in PASSES), None)
+    if unknown is not None:
+        raise ValueError(f"{what}: there is no pass {unknown!r}; there are {', '.join(PASSES)}")
+    return names
 
 
 def _run(graph: Graph, names: Iterable[str]) -> Graph:
