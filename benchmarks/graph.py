@@ -4,7 +4,8 @@
   every side.
 - The tiny operations are those of `benchmarks.overhead`, five for each of 20 blocks, and their gradient; *by hand* is the derivative written out.
 - The training steps are functions of parameters and Adam's moments that give new ones; torch's are eager, in place, and
-  so are ours: the arrays are given away (``donate_argnums``).
+  so are ours: the arrays are given away (``donate_argnums``). *Modules as they are*: the same with `nn.Module` and `nn.optim.Adam`, as one
+  writes it, under `agnostic_ad.compile`.
 - Memory is what the process gained at its peak: by the program, whose values share memory, and by the same operations one by one, which keep
   every value, as a graph must without a plan.
 """
@@ -128,7 +129,8 @@ def tiny_candidates() -> dict[str, Candidate]:
 
 
 def step_candidates(name: str, smoke: bool) -> dict[str, Candidate]:
-    """Give ours and torch's eager one, from benchmarks.nn."""
+    """Give ours; and from benchmarks.nn, which change a model: torch's eager one, ours, and ours compiled as it is."""
+    import agnostic_ad as ad
     from agnostic_ad import graph
     from benchmarks.nn import candidates
 
@@ -142,8 +144,8 @@ def step_candidates(name: str, smoke: bool) -> dict[str, Candidate]:
 
     made: dict[str, Candidate] = {"ours": ours}
     if torch_or_none() is not None:
-        found = candidates("GPT step" if name == "GPT step" else "MLP step, Adam", smoke)
-        made |= {"eager": found["ours"], "torch": found["torch"]}
+        found, other = (candidates("GPT step" if name == "GPT step" else "MLP step, Adam", smoke) for _ in range(2))
+        made |= {"eager": found["ours"], "torch": found["torch"], "compiled": ad.compile(other["ours"])}
     return made
 
 
@@ -216,6 +218,8 @@ def run(rounds: int | None = None, smoke: bool = False) -> list[Row]:
             unit, scale = ("us", 1e6) if "tiny" in name else ("ms", 1e3)
             label = f"{name}, {'jit' if jit else 'numpy alone'}"
             rows += [compare(label, times, "ours", peer, bar=bar[jit], unit=unit, scale=scale) for peer, *bar in peers]
+            if "compiled" in times:
+                rows.append(compare(f"{label}, modules as they are", times, "compiled", "torch", unit=unit, scale=scale))
     if not smoke:
         planned, unplanned = (in_process("graph.memory", planned=p, smoke=False) for p in (True, False))
         rows.append(
