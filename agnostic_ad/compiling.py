@@ -112,6 +112,9 @@ class Compiled:
         self._graphs: OrderedDict[_Signature, Any] = OrderedDict()
         self._names: set[str] = set()
         self._plain: bool | None = None  # whether it holds nothing that it could change; found out at the first call
+        self._bare = False  # whether it holds nothing at all
+        self._own: set[str] = set()  # what it changes itself, and is not captured again for
+        self._kept: dict[int, Any] = {}
         self._lock = threading.RLock()
         self._numbers = 0  # captures for nothing but another static value
         self.captures: list[Capture] = []
@@ -129,6 +132,7 @@ class Compiled:
                     return step(*arrays)
             if held is None:
                 return self._f(*args, **kwargs)
+        signature = self._with_values(signature)
         try:
             found = self._graphs.get(signature)
         except TypeError:
@@ -139,8 +143,11 @@ class Compiled:
             ) from None
         if found is None or len(self._graphs) > 1:
             with self._lock:
-                found = self._graphs.get(signature) or self._capture(signature, flat)
-                self._graphs.move_to_end(signature)
+                found = self._graphs.get(signature)
+                if found is None:
+                    found = self._capture(signature, flat)
+                else:
+                    self._graphs.move_to_end(signature)
         return found(*(x for x, s in zip(flat, signature.leaves, strict=True) if isinstance(s, _Array)))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -155,6 +162,7 @@ class Compiled:
             held = self._holdings(signature)
             if held is not None and held.variables:
                 return _largest(self._found(signature, flat, held)[0].graphs)
+        signature = self._with_values(signature)
         with self._lock:
             return self._graphs.get(signature) or self._capture(signature, flat)  # type: ignore[no-any-return]
 
@@ -164,13 +172,30 @@ class Compiled:
         others = [(f"argument {i}", s.value) for i, s in enumerate(signature.leaves) if not _is_plain(s)]
         found = holdings(self._f, others, self._names)
         if self._plain is None:
-            self._plain = not found.variables and not found.states
+            self._plain, self._bare = not found.variables and not found.states, found.bare
         variables = leaves_only(found)
         if variables is None:
             return None
         found.reached = list(map(id, found.variables))
         found.variables = variables
         return found
+
+    def _with_values(self, signature: _Signature) -> _Signature:
+        """Add the values that the function reads beside its arguments: numbers of closures and globals, and which arrays and functions."""
+        if self._bare:
+            return signature
+        with self._lock:
+            values = holdings(self._f, (), self._names).values
+            return signature._replace(held=((), tuple(v for v in values if v[0] not in self._own) if self._own else tuple(values)))
+
+    def _without_own(self, signature: _Signature) -> _Signature:
+        """Leave out what the function has changed itself while it was captured: it does so at captures only."""
+        if not signature.held:
+            return signature
+        after = holdings(self._f, (), self._names)
+        self._kept |= {id(x): x for x in after.kept}  # what values tell by identity
+        self._own.update(_changes(signature.held[1], [v for v in after.values if v[0] not in self._own]))
+        return signature._replace(held=((), tuple(v for v in signature.held[1] if v[0] not in self._own)))
 
     def _found(self, signature: _Signature, flat: list[Any], held: Any) -> tuple[Step, list[Any]]:
         """Give the step for a call, captured if there is none, and the arrays to call it with."""
@@ -195,7 +220,9 @@ class Compiled:
             y = self._f(*args, **kwargs)
             changed = next((i for i, x in enumerate(given) if isinstance(x, Traced) and x.place.node.op is not None), None)
             if changed is not None:
-                name = _path([p for p, s in zip(signature.structure.paths(), signature.leaves, strict=True) if isinstance(s, _Array)][changed])
+                name = _path(
+                    [p for p, s in zip(signature.structure.paths(), signature.leaves, strict=True) if isinstance(s, _Array)][changed]
+                )
                 raise UnsupportedError(
                     f"compile({self.__name__}): {name} is changed in place, which a graph cannot do to the caller's array. Copy it first, and "
                     "return what is new."
@@ -209,6 +236,7 @@ class Compiled:
             paths = [p for p, s in zip(signature.structure.paths(), signature.leaves, strict=True) if isinstance(s, _Array)]
             donated = [i for i, (kind, first, *_) in enumerate(paths) if kind == 0 and first in self._donated]
             made = graph.capture(pure, *arrays, donate_argnums=donated).optimize(self._passes)
+            signature = self._without_own(signature)
             graphs = (made,)
         else:
             first: Any = arrays[0] if arrays else held.variables[0].payload
@@ -227,8 +255,7 @@ class Compiled:
         """Refuse what the function has changed while it was captured, beside its Variables."""
         others = [(f"argument {i}", s.value) for i, s in enumerate(signature.leaves) if not _is_plain(s)]
         after = holdings(self._f, others, self._names)
-        old, new = ({path: (kind, value) for path, kind, value in x.values} for x in (held, after))
-        changed = next((path for path in dict.fromkeys([*old, *new]) if old.get(path) != new.get(path)), None)
+        changed = next(iter(_changes(held.values, after.values)), None)
         if changed is None and list(map(id, after.variables)) != held.reached:
             changed = "which Variables it holds"
         if changed is not None:
@@ -304,12 +331,17 @@ def _held_differences(old: tuple[Any, ...], new: tuple[Any, ...]) -> list[str]:
             else:
                 found.append(f"what the function holds: {b}, not {a}" if str(a) != str(b) else f"other hooks on {b}")
     before, after = ({path: (kind, value) for path, kind, value in x[1]} for x in (old, new))
-    for path in dict.fromkeys([*before, *after]):
+    for path in _changes(old[1], new[1]):
         a, b = before.get(path), after.get(path)
-        if a != b:
-            told = a is not None and b is not None and a[0] in _TOLD and b[0] in _TOLD
-            found.append(f"{path} is {b[1]!r:.60}, not {a[1]!r:.60}" if told else f"{path} is another")  # type: ignore[index]
+        told = a is not None and b is not None and a[0] in _TOLD and b[0] in _TOLD
+        found.append(f"{path} is {b[1]!r:.60}, not {a[1]!r:.60}" if told else f"{path} is another")  # type: ignore[index]
     return found
+
+
+def _changes(old: Iterable[Any], new: Iterable[Any]) -> list[str]:
+    """Give the paths at which two lists of values differ."""
+    before, after = ({path: (kind, value) for path, kind, value in x} for x in (old, new))
+    return [path for path in dict.fromkeys([*before, *after]) if before.get(path) != after.get(path)]
 
 
 def _hashable(x: Any) -> bool:

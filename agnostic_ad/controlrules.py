@@ -38,6 +38,7 @@ from agnostic_ad.graph.branches import flat_graph, spec_of, stage
 from agnostic_ad.graph.control import cond
 from agnostic_ad.graph.controlops import CALL, COND, SCAN, WHILE, ControlOp
 from agnostic_ad.graph.ir import Graph, GraphNode
+from agnostic_ad.graph.rounds import without_rounds
 from agnostic_ad.levels import QUIET, Array, device_of, unify
 from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.reverse import ReverseLevel, Variable
@@ -100,7 +101,7 @@ def _reverse_cond(op: ControlOp, args: Any, params: dict[str, Any], wanted: Flag
     def filled(half: Halves, other: Halves, swap: bool) -> Graph:
         def f(*xs: Any) -> Any:
             y, xp = half.forward(*xs), unify(list(xs))[0]
-            none = tuple(xp.zeros(s.shape, dtype=s.dtype, device=device) for s in other.saved)
+            none = tuple(xp.zeros(without_rounds(s.shape), dtype=s.dtype, device=device) for s in other.saved)
             return (*y[:m], *none, *y[m:]) if swap else (*y, *none)
 
         return staged(f, half.forward, specs_of(half.forward), device)

@@ -90,6 +90,17 @@ def result_dtype(xp: Any, args: tuple[Any, ...]) -> Any:
     return xp.result_type(*(a.dtype for a in args if hasattr(a, "dtype")))
 
 
+def _library_dtype(xp: Any, name: str, kinds: str, dtype: Any, args: Sequence[Any] = (None,), params: dict[str, Any] | None = None) -> Any:
+    """Give the dtype of a function's result; of dtypes that the standard leaves out, such as the quotient of integers, the library decides."""
+    if xp.kind(dtype) in kinds:
+        return dtype
+    fn = xp
+    for part in name.split("."):
+        fn = getattr(fn, part)
+    one = xp.ones((1,), dtype=dtype)
+    return fn(*(one if a is None or hasattr(a, "shape") else a for a in args), **(params or {})).dtype
+
+
 # --- elementwise -------------------------------------------------------------------------------------------------------------------
 def _elementwise_batch(op: Op) -> Callable[..., Any]:
     def batch(xp: Any, size: Any, args: tuple[Any, ...], batched: tuple[bool, ...], params: dict[str, Any]) -> Any:
@@ -107,13 +118,13 @@ def align(xp: Any, args: Sequence[Any], batched: Sequence[bool]) -> list[Any]:
     ]
 
 
-def _elementwise_abstract(result: str) -> Callable[..., Any]:
+def _elementwise_abstract(name: str, result: str, kinds: str) -> Callable[..., Any]:
     def abstract(xp: Any, args: tuple[Any, ...], params: dict[str, Any]) -> ShapeDtype:
         arrays = [a for a in args if hasattr(a, "shape")]
         shape = broadcast_shapes(*(a.shape for a in arrays))
         if result == "bool":
             return ShapeDtype(shape, xp.dtype("bool"))
-        dtype = arrays[0].dtype if result == "first" else result_dtype(xp, args)
+        dtype = arrays[0].dtype if result == "first" else _library_dtype(xp, name, kinds, result_dtype(xp, args), args, params)
         return ShapeDtype(shape, xp.real_of(dtype) if result == "real" else dtype)
 
     return abstract
@@ -166,7 +177,7 @@ def elementwise(
         vjps=vjps,
         jvps=jvps,
         derive=bool(rules),
-        abstract=_elementwise_abstract(result),
+        abstract=_elementwise_abstract(name, result, kinds),
         elementwise=True,
         scalars=count > 1,
         operators=operators,
@@ -212,7 +223,7 @@ def _reduction_batch(op: Op) -> Callable[..., Any]:
     return batch
 
 
-def _reduction_abstract(dtype_rule: str) -> Callable[..., Any]:
+def _reduction_abstract(name: str, dtype_rule: str, kinds: str) -> Callable[..., Any]:
     def abstract(xp: Any, args: tuple[Any, ...], params: dict[str, Any]) -> ShapeDtype:
         (x,), axis = args, params["axis"]
         axes = normalize_axes(axis, x.ndim, "reduction")
@@ -221,8 +232,9 @@ def _reduction_abstract(dtype_rule: str) -> Callable[..., Any]:
         if dtype_rule in ("bool", "index"):
             return ShapeDtype(shape, xp.dtype("bool") if dtype_rule == "bool" else xp.default("indexing"))
         if dtype_rule == "real":
-            return ShapeDtype(shape, xp.real_of(x.dtype))
-        return ShapeDtype(shape, accumulator(xp, x.dtype, params.get("dtype")) if dtype_rule == "sum" else x.dtype)
+            return ShapeDtype(shape, xp.real_of(_library_dtype(xp, name, kinds, x.dtype)))
+        wanted = params.get("dtype")
+        return ShapeDtype(shape, accumulator(xp, x.dtype, wanted) if dtype_rule == "sum" else _library_dtype(xp, name, kinds, x.dtype))
 
     return abstract
 
@@ -297,7 +309,7 @@ def reduction(
         vjps=vjps,
         jvps=jvps,
         prepare=_reduction_prepare(name, single),
-        abstract=_reduction_abstract(result),
+        abstract=_reduction_abstract(name, result, kinds),
         cases=[*reduction_cases(domain, kinds, single, empty, {p: v for p, v in _CHOICES.items() if p in signature}), *cases],
     )
     op.batch = _reduction_batch(op)

@@ -126,7 +126,7 @@ def factory(op, rules, slow, calls, learn, scalar1, scalar2):
             return slow(a, b)
         if kind is Variable:
             level.nested = True
-            m = y.node
+            m = y.node if type(y) is Variable else None  # inside a branch that is captured it is not
             if m is not None and m.op is both and m.adapt is None:
                 same = True  # the level below has compared the operands already
         if level.depth <= FAST() or n1 is None and n2 is None:

@@ -13,13 +13,21 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from agnostic_ad.levels import Array, Level
 from agnostic_ad.namespaces import lookup
 from agnostic_ad.reverse import Variable
 
-__all__ = ["Holdings", "describe", "described", "holdings", "leaves_only"]
+__all__ = ["Holdings", "IfNamed", "describe", "described", "holdings", "leaves_only"]
+
+
+class IfNamed(NamedTuple):
+    """A part of an object that matters where code names one of these."""
+
+    names: frozenset[str]
+    value: Any
+
 
 _KINDS: dict[type, Callable[[Any], Iterable[tuple[str, Any]]]] = {}
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -78,11 +86,20 @@ class Holdings:
         self.reached: list[int] = []
         self.names, self.package = names, package
         self._seen: dict[int, Any] = {}  # with the objects, so that nothing else takes their ids
+        self.bare = False  # whether there is nothing but code and libraries
         self.states = False  # whether there is an object of a described class
+
+    def matters(self, x: Any, f: Any) -> bool:
+        """Tell whether something found decides what the function ``f`` does: anything but itself, and modules of libraries."""
+        return x is not f and not (isinstance(x, ModuleType) and not _is_users(x.__name__, self.package))
 
     def visit(self, path: str, x: Any, decides: bool = True) -> None:
         """Walk an object; ``decides``: whether plain values under it decide what the function does."""
         kind: Any = type(x)
+        if kind is IfNamed:
+            if self.names.isdisjoint(x.names):
+                return
+            x, kind = x.value, type(x.value)
         if kind in _PLAIN:
             if decides:
                 self.values.append((path, kind, x))
@@ -210,6 +227,7 @@ def holdings(f: Any, others: Iterable[tuple[str, Any]], names: set[str]) -> Hold
         for path, x in others:
             found.visit(path, x)
         if len(names) == before:
+            found.bare = not any(found.matters(x, f) for x in found._seen.values()) and all(kind is CodeType for _, kind, _ in found.values)
             found._seen.clear()
             return found
 

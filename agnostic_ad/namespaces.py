@@ -50,8 +50,8 @@ COMPLEX = _Dtypes()
 """The complex dtypes of every library in use."""
 
 _BACKENDS: dict[Any, Backend] = {}
-_MODULES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "dask": "dask", "cupy": "cupy"}
-_MODULES |= {"array_api_strict": "strict", "mparray": "mparray"}
+MODULES = {"numpy": "numpy", "torch": "torch", "jax": "jax", "jaxlib": "jax", "dask": "dask", "cupy": "cupy"}
+MODULES |= {"array_api_strict": "strict", "mparray": "mparray"}
 _NOT_ARRAYS: set[type] = set()
 
 
@@ -108,8 +108,8 @@ def backend_of_namespace(xp: Any) -> Backend:
     parts = name.split(".")
     if parts[0] == "array_api_compat":
         parts = parts[1:]
-    if parts and parts[0] in _MODULES:
-        return _named(_MODULES[parts[0]])
+    if parts and parts[0] in MODULES:
+        return _named(MODULES[parts[0]])
     key = name, id(xp)  # two namespaces may have one name: marray makes a new one for each import
     if key in _BACKENDS:
         return _BACKENDS[key]
@@ -136,7 +136,7 @@ def backend_named(module: str) -> Backend:
 
 def _discover(kind: type, x: Any) -> Backend | None:
     for klass in kind.__mro__:
-        library = _MODULES.get(klass.__module__.partition(".")[0])
+        library = MODULES.get(klass.__module__.partition(".")[0])
         if library is not None and (library != "jax" or "jax" in sys.modules):
             backend = _named(library)
             if backend.owns(x):

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from agnostic_ad import trees, views
 from agnostic_ad.errors import UnsupportedError
-from agnostic_ad.graph.capture import Traced, TraceLevel, _here, _place
+from agnostic_ad.graph.capture import Traced, TraceLevel, here, place_of
 from agnostic_ad.graph.ir import Graph, GraphNode, Output, executors
-from agnostic_ad.graph.session import _source
+from agnostic_ad.graph.session import source_of
 from agnostic_ad.holdings import described
 from agnostic_ad.levels import _STACK, Array, device_of
 from agnostic_ad.namespaces import ShapeDtype, backend_of, lookup
@@ -117,7 +117,7 @@ class _StepLevel(TraceLevel):
         if node.number > self.start and id(node) not in self.known:
             raise UnsupportedError(
                 f"{self.label}: backward() reached a Variable that was not found in the function's closure, globals, or modules, so its gradient "
-                f"would be lost{_here()}. Let the function name it, or an object that has it as an attribute."
+                f"would be lost{here()}. Let the function name it, or an object that has it as an attribute."
             )
 
     def take(self) -> None:
@@ -140,7 +140,7 @@ class _StepLevel(TraceLevel):
                         f"{self.label}: the {what} of a Variable is {x!r:.80} at the end of the call; a graph keeps arrays without history. "
                         "Take derivatives of derivatives by ad.grad."
                     )
-                place = x if x is None else _place(self, x)
+                place = x if x is None else place_of(self, x)
                 if place is not self.held[i][what] and place != self.held[i][what]:
                     if next(views._live(v), None) is not None or getattr(v, "_base", None) is not None:
                         raise UnsupportedError(
@@ -157,7 +157,7 @@ class _StepLevel(TraceLevel):
         if functions:
             raise UnsupportedError(
                 f"{f.__qualname__} with a function ({getattr(functions[0], '__name__', functions[0])!s:.60}) as an argument cannot be kept in "
-                f"{self.label}{_here()}. Compute loss and gradients first, and call {f.__qualname__} without it; or leave this call uncompiled."
+                f"{self.label}{here()}. Compute loss and gradients first, and call {f.__qualname__} without it; or leave this call uncompiled."
             )
         spec = None if result is None else result(*args, **kwargs)
         self.cuts.append(Cut(len(self.nodes), self.changes(), f, [self.leaf(x) for x in flat], structure))
@@ -167,7 +167,7 @@ class _StepLevel(TraceLevel):
     def leaf(self, x: Any) -> Any:
         """Give what stands for a value in results, and in arguments of what is called between graphs."""
         if isinstance(x, Traced) and x.level is self:
-            return _place(self, x)
+            return place_of(self, x)
         if (
             isinstance(x, Variable)
             and isinstance(x.payload, Traced)
@@ -179,7 +179,7 @@ class _StepLevel(TraceLevel):
                     f"{self.label} gives {x.node.name}'s result, which could still be differentiated after the plain call, but not after a graph's. "
                     "Call backward() inside; or return x.detach(), or compute it in `with ad.no_grad():`."
                 )
-            return _Wrapped(_place(self, x.payload))
+            return _Wrapped(place_of(self, x.payload))
         return x
 
 
@@ -418,7 +418,7 @@ class _Builder:
         for w in cut.writes:
             shared = False
             if isinstance(w.value, Output):
-                root = _source(w.value)
+                root = source_of(w.value)
                 shared = w.what == "grad" and (w.value in seen or root is not w.value.node or root.op is None or bool(root.graphs()))
                 seen.add(w.value)
             writes.append((w.variable, w.what, index[w.value] if isinstance(w.value, Output) else w.value, shared))

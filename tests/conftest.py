@@ -7,6 +7,9 @@ import os
 for _threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_threads] = "1"
 os.environ["JAX_ENABLE_X64"] = "1"  # float64 in is float64 out, on jax too
+# What one test compiles, another process or run finds. Entries are named by program, version and machine; `make clean` removes them.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(os.path.dirname(os.path.dirname(__file__)), ".pytest_cache", "jax"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["SCIPY_ARRAY_API"] = "1"  # SciPy and scikit-learn take arrays of the standard; SciPy asks once, when it is imported
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -60,4 +63,4 @@ def _what_jax_compiled() -> Iterator[None]:
     yield
     jax = sys.modules.get("jax")
     if jax is not None:
-        jax.clear_caches()  # gigabytes, by the end
+        jax.clear_caches()  # gigabytes, by the end; what is needed again is on disk

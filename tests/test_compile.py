@@ -12,6 +12,7 @@ import support
 from derivatives import assert_close, assert_exact
 
 import agnostic_ad as ad
+from agnostic_ad.errors import UnsupportedError
 
 X = np.asarray([0.3, -1.2, 0.7])
 
@@ -246,7 +247,7 @@ def test_on_every_library(backend: support.Backend) -> None:
             r"compile\(<lambda>\): an argument is .*Unhashable.*no array and cannot be looked up",
             lambda: ad.compile(lambda x, u: x)(X, Unhashable()),
         ),
-        (r"optimize: there is no pass 'nothing'", lambda: ad.compile(lambda x: x, passes=["nothing"])(X)),
+        (r"compile: there is no pass 'nothing'", lambda: ad.compile(lambda x: x, passes=["nothing"])(X)),
         (r"`if`, `while`, `and` and `or` need a value", lambda: ad.compile(lambda x: x if x.sum() > 0 else -x)(X)),
     ],
 )
@@ -257,3 +258,44 @@ def test_errors(message: str, run: Any) -> None:
 
 class Unhashable:
     __hash__ = None  # type: ignore[assignment]
+
+
+def test_values_that_the_function_reads_belong_to_the_signature() -> None:
+    k, weight, settings = 2, np.ones(2), {"scale": 1.0}
+
+    @ad.compile
+    def f(x: Any) -> Any:
+        return x * k * weight * settings["scale"]
+
+    x = np.ones(2)
+    found = [f(x)]
+    k = 3
+    found.append(f(x))
+    weight = np.full(2, 5.0)
+    found.append(f(x))
+    settings["scale"] = 10.0
+    found.append(f(x))
+    k, settings["scale"] = 3, 1.0
+    found.append(f(x))
+    assert [y.tolist() for y in found] == [[2.0] * 2, [3.0] * 2, [15.0] * 2, [150.0] * 2, [15.0] * 2]
+    assert [c.reason for c in f.captures] == ["the first call", "k is 3, not 2", "weight is another", "settings['scale'] is 10.0, not 1.0"]
+
+
+def test_a_function_that_holds_nothing_is_captured_once() -> None:
+    f = ad.compile(lambda x: x * 2)
+    assert [f(np.ones(2)).tolist() for _ in range(2)] == [[2.0, 2.0]] * 2 and len(f.captures) == 1
+    assert f.graph(np.ones(2)) is f.captures[0].graph and len(f.captures) == 1
+
+
+def test_an_argument_that_is_changed_in_place_is_refused() -> None:
+    @ad.compile
+    def f(n: int, x: Any) -> Any:
+        x[0] = 5.0
+        return x * n
+
+    x = np.ones(3)
+    with pytest.raises(
+        UnsupportedError, match=r"compile\(f\): argument 1 is changed in place, which a graph cannot do to the caller's array"
+    ):
+        f(2, x)
+    assert x.tolist() == [1.0, 1.0, 1.0]

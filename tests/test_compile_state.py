@@ -682,3 +682,40 @@ def test_variables_as_arguments_run_as_they_are() -> None:
     compiled = ad.compile(plain_step(side))
     assert compiled(ad.Variable(x, requires_grad=False), y).grad_fn is not None
     assert compiled.captures == []
+
+
+def test_numbers_of_an_optimizer_that_are_read() -> None:
+    model = nn.Linear(3, 1)
+    optimizer = nn.optim.SGD(model.parameters(), lr=0.5)
+    schedule = nn.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    x = np.ones((2, 3), "float32")
+
+    @ad.compile
+    def reads(x: Any) -> Any:
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+        return ad.namespace(x).sum(x) * optimizer.param_groups[0]["lr"]
+
+    @ad.compile
+    def steps(x: Any) -> Any:
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+
+    found = []
+    for _ in range(3):
+        found.append(float(reads(x)))
+        steps(x)
+        schedule.step()
+    assert found == [3.0, 1.5, 0.75]
+    assert "param_groups[0]['lr'] is 0.125, not 0.25" in reads.captures[-1].reason
+    assert len(steps.captures) == 1, "a step that leaves the numbers to the optimizer is captured once"
+
+    @ad.compile
+    def changes(x: Any) -> Any:
+        optimizer.param_groups[0]["lr"] = 2.0
+        return x * 2
+
+    with pytest.raises(ad.errors.UnsupportedError, match=r"changes optimizer\.param_groups\[0\]\['lr'\]"):
+        changes(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from derivatives import assert_close, assert_exact, jacobian
 import agnostic_ad as ad
 from agnostic_ad import graph, nn
 from agnostic_ad.errors import EscapedArrayError, MissingRuleError, UnsupportedError
+from agnostic_ad.graph.branches import Branch
 
 X = np.asarray([0.3, -1.0, 1.2])
 T = np.cos(np.arange(3.0))
@@ -65,6 +67,21 @@ def nested(x: Any) -> Any:
         return i + 1, v
 
     return graph.while_loop(lambda c: c[0] < 3, body, (0, x))[1]
+
+
+def ragged(x: Any) -> Any:
+    """Loops that take another number of rounds each time that they are met, two of them in one branch, and none in the other."""
+    xp = ad.namespace(x)
+
+    def up(y: Any, to: Any) -> Any:
+        return graph.while_loop(lambda d: xp.sum(d * d) < to, lambda d: d * 1.3 + xp.sin(d) * x, y)
+
+    def body(c: Any, i: Any) -> Any:
+        c = graph.cond(i > 1, lambda: up(x, 2.0 + i) * up(x * 0.5, 3.0 * i), lambda: xp.cos(c) * x)
+        return c, up(c, 5.0 + i)
+
+    last, ys = graph.scan(body, x, np.arange(4.0))
+    return last + ys.sum(axis=0)
 
 
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {f.__name__: f for f in (chosen, closed, grown, counted, scanned, backwards, nested)}
@@ -243,6 +260,50 @@ def test_the_untaken_branch_brings_no_nan_into_gradients() -> None:
     g = graph.capture(f, graph.ShapeDtype((), "float64"))
     assert ad.grad(g)(0.0) == -1.0
     assert ad.grad(g)(4.0) == 0.25
+
+
+def test_loops_inside_loops_and_branches_take_different_numbers_of_rounds() -> None:
+    f = ad.value_and_grad(total(ragged))
+    g = graph.capture(f, X)
+    for x in ROWS:
+        for got, want in zip(g(x), f(x), strict=True):
+            assert_close(got, want, 1e-12, 1e-12)
+    found, wanted = ad.vmap(g)(ROWS)[1], np.stack([f(x)[1] for x in ROWS])
+    assert_close(found, wanted, 1e-12, 1e-12)
+    assert_close(ad.vmap(ad.grad(graph.capture(total(ragged), X)))(ROWS), wanted, 1e-12, 1e-12)
+    t = np.cos(np.arange(3.0))
+    assert_close(graph.capture(lambda x: ad.jvp(total(ragged), (x,), (t,))[1], X)(X), f(X)[1] @ t, 1e-12, 1e-12)
+
+
+def test_second_derivatives_of_what_uses_an_array_from_around() -> None:
+    def f(x: Any) -> Any:
+        return graph.cond(x > 0, lambda y: y * x * x, lambda y: y, x * 1.0)
+
+    assert graph.capture(ad.grad(ad.grad(f)), np.asarray(2.0))(np.asarray(2.0)) == 12.0
+
+
+def test_a_branch_leaves_no_cycles() -> None:
+    """What it uses from around (a view of a parameter, say) goes with it."""
+    gc.collect()
+    gc.disable()
+    try:
+        graph.capture(ad.grad(lambda x: graph.cond(x.sum() > 0, lambda: x[0] * 2, lambda: x[1])), X)
+        assert not [x for x in gc.get_objects() if type(x) is Branch]
+    finally:
+        gc.enable()
+
+
+def test_what_stands_in_a_branch_is_computed_in_it() -> None:
+    """A loop that starts with an array from around, and a graph that is called with one."""
+    root = graph.capture(lambda x: ad.namespace(x).sqrt(x), graph.ShapeDtype((), "float64"))
+
+    def f(x: Any) -> Any:
+        return graph.cond(x > 0, lambda: graph.while_loop(lambda c: c < 10, lambda c: c * 2, x) + root(x), lambda: x * 0.5)
+
+    g = graph.capture(ad.value_and_grad(f), graph.ShapeDtype((), "float64"))
+    assert {node.op.name for node in g.nodes} == {"greater", "graph.cond"}
+    assert [float(v) for v in g(-1.0)] == [-0.5, 0.5]  # nobody takes the root of -1, and no warning says so
+    assert [float(v) for v in g(4.0)] == [18.0, 4.25]
 
 
 def test_a_condition_known_while_capturing_takes_its_branch() -> None:

@@ -374,3 +374,41 @@ def test_what_moves_is_elsewhere_from_then_on() -> None:
 
     y = graph.capture(f, xp.zeros(3, device=there))(xp.ones(3, device=there))
     assert str(y.device) == str(here)
+
+
+@pytest.mark.parametrize("name", ["divide", "mean", "var", "sqrt", "exp", "linalg.vector_norm"])
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint32", "bool"])
+def test_functions_of_integers_have_the_librarys_dtype(name: str, dtype: str) -> None:
+    x = np.ones((3,), dtype)
+
+    def f(x: Any) -> Any:
+        found = ad.namespace(x)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found(x, x) if name == "divide" else found(x)
+
+    g = graph.capture(f, x)
+    assert g.outputs[0].spec.dtype == f(x).dtype == g(x).dtype
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "run"),
+    [
+        (ValueError, r"the shape \(-2,\) has a negative size; None is an axis of any size", lambda: graph.ShapeDtype((-2,), "float32")),
+        (TypeError, r"True in the shape \(True,\) is no size", lambda: graph.ShapeDtype((True,), "float32")),
+    ],
+)
+def test_shapes_that_are_none(kind: type[Exception], message: str, run: Any) -> None:
+    with pytest.raises(kind, match=rf"capture\(<lambda>\): {message}"):
+        graph.capture(lambda x: x * 2, run())
+    with graph.Graph(), pytest.raises(kind, match=f"placeholder: {message}"):
+        graph.placeholder(run().shape)
+    with graph.Graph(), pytest.raises(TypeError, match=r"placeholder: 3 is no shape: a tuple of sizes is, such as \(3,\)"):
+        graph.placeholder(3)
+
+
+def test_an_array_of_another_library_is_refused_by_name() -> None:
+    strict = pytest.importorskip("array_api_strict")
+    g = graph.capture(lambda x: x * 2, np.ones(3))
+    with pytest.raises(TypeError, match=r"capture\(<lambda>\): input in0 is an array of .*strict.*; the graph is for numpy"):
+        g(strict.ones(3))

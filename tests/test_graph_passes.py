@@ -322,3 +322,64 @@ def test_nodes_keep_their_lines() -> None:
     lines = {node.where for node in g.nodes}
     assert all(where is not None and where.startswith("test_graph_passes.py:") for where in lines)
     assert {node.where for node in g.optimize(SIMPLIFY).nodes} <= lines
+
+
+# --- what is decided, and what is broadcast ---------------------------------------------------------------------------------------------
+def test_a_choice_that_is_known_is_made() -> None:
+    for condition, left in ((False, "x"), (True, "zero")):
+        g = graph.capture(lambda x, c=condition: xp_of(x).where(np.asarray(c), 0.0, x) * 2, X).optimize(["algebra", "dead_code"])
+        assert names(g) == (["multiply"] if left == "x" else ["where", "multiply"])  # 0.0 is not as large as x
+        assert_same_bits(g(SPECIAL[:3]), np.where(condition, 0.0, SPECIAL[:3]) * 2)
+
+
+def test_what_is_broadcast_is_computed_before() -> None:
+    large = (100, 100)
+
+    def f(x: Any, row: Any) -> Any:
+        xp = xp_of(x)
+        three, wide = xp.broadcast_to(xp.asarray(3.0), large), xp.broadcast_to(row, large)
+        return three * 5.0 * x, xp.exp(wide) + x, wide * 2.0
+
+    x, row = np.cos(np.arange(1e4)).reshape(large), np.sin(np.arange(100.0))
+    g = graph.capture(f, x, row)
+    small = g.optimize(SIMPLIFY).optimize(SIMPLIFY)
+    exp, last = (next(n for n in small.nodes if n.op.name == name) for name in ("exp", "add"))
+    assert exp.outputs[0].shape == (100,) and last.outputs[0].shape == large
+    assert sum(n.op.name == "multiply" for n in small.nodes) == 2  # 3 * 5 is a constant; what is returned is an array of its own
+    for got, want in zip(small(x, row), g(x, row), strict=True):
+        assert_exact(got, want)
+        assert got.flags.writeable
+
+
+UNARY = ("negative", "abs", "square", "sign", "floor", "ceil", "trunc", "round", "positive", "real", "conj", "cos", "cosh")
+BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "pow", "where")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # special values
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("seed", range(40))
+def test_random_programs_keep_every_number(seed: int, dtype: str) -> None:
+    """NaN, infinities and the signs of zeros, in programs of operations that algebra and layout have rules for."""
+    rng = np.random.default_rng(seed)
+    steps = [(rng.integers(0, 3), rng.integers(0, 1000, 3)) for _ in range(10)]
+    numbers = (0.0, -0.0, 1.0, -1.0, 2.0, 0.5, -4.0, np.asarray(0.0, dtype), np.asarray(-0.0, dtype), np.asarray(1.0, dtype))
+
+    def f(x: Any, y: Any) -> Any:
+        xp, values = xp_of(x), [x, y]
+        for kind, (which, first, second) in steps:
+            a, b = values[first % len(values)], values[second % len(values)]
+            n = numbers[second % len(numbers)]
+            if kind == 0:
+                values.append(getattr(xp, UNARY[which % len(UNARY)])(a))
+            elif BINARY[which % len(BINARY)] == "where":
+                values.append(xp.where(a == b, a, b))
+            else:
+                left, right = ((a, b), (a, n), (n, a))[kind if kind == 1 else which % 3]
+                values.append(getattr(xp, BINARY[which % len(BINARY)])(left, right))
+        return values[2:]
+
+    x, y = (v.reshape(-1).astype(dtype) for v in np.meshgrid(SPECIAL, SPECIAL))
+    g = graph.capture(f, x, y)
+    done = g.optimize([name for name in SIMPLIFY if name != "stabilisation"] * 2)
+    for got, want in zip(done.run([x, y]), g.run([x, y]), strict=True):
+        assert_same_bits(got, want)

@@ -54,7 +54,9 @@ def _functions() -> str:
 
 
 def _stored(source: str) -> Callable[..., Any] | None:
-    text = f"# with the functions of {_functions()}\n{_HEADER.format(decorator='compiled')}{source}"  # Numba's cache looks at this text alone
+    text = (
+        f"# with the functions of {_functions()}\n{_HEADER.format(decorator='compiled')}{source}"  # Numba's cache looks at this text alone
+    )
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "agnostic_ad", "loops")
     path = folder / f"_agnostic_ad_{hashlib.sha256(text.encode()).hexdigest()[:24]}.py"
     try:

@@ -7,7 +7,7 @@ from contextvars import Token
 from typing import Any, NamedTuple
 
 from agnostic_ad import trees
-from agnostic_ad.graph.capture import Traced, TraceLevel, _place
+from agnostic_ad.graph.capture import Traced, TraceLevel, place_of
 from agnostic_ad.graph.ir import Graph, GraphNode, Output
 from agnostic_ad.levels import ABOVE_ALL, DEAD, FAST, TAKES, Array
 from agnostic_ad.namespaces import ShapeDtype, lookup
@@ -95,9 +95,11 @@ def stage(f: Callable[..., Any], label: str, backend: Any, specs: Sequence[tuple
         numbers = [not isinstance(r, Array) and lookup(r) is None for r in flat]
         results = [level.take(as_array(r, label, backend) if n else r) for r, n in zip(flat, numbers, strict=True)]
         nodes += [x.place.node for _, x in level.outer]
-        places = [_place(level, r) for r in results]
+        places = [place_of(level, r) for r in results]
     graph = flat_graph(label, level.nodes, nodes, places, backend, tuple(level.guards.values()))
-    return Staged(graph, [x for x, _ in level.outer], out_spec, numbers)
+    outer = [x for x, _ in level.outer]
+    level.outer, level._known = [], {}  # these refer to the level, and views of parameters would live on with it
+    return Staged(graph, outer, out_spec, numbers)
 
 
 def flat_graph(label: str, nodes: list[GraphNode], inputs: list[GraphNode], outputs: list[Any], backend: Any, guards: Any = ()) -> Graph:

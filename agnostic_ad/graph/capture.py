@@ -20,7 +20,7 @@ from agnostic_ad.op import Op
 from agnostic_ad.ops import TABLE
 from agnostic_ad.random import default_generator
 
-__all__ = ["Graph", "GraphNode", "Output", "TraceLevel", "Traced", "capture"]
+__all__ = ["Graph", "GraphNode", "Output", "TraceLevel", "Traced", "capture", "here", "place_of"]
 
 
 WHOLE = frozenset({"sort", "nn.softmax_cross_entropy_grad", "nn.attention_pull", "nn.standardize_pull"})
@@ -70,14 +70,14 @@ class Traced(Array):
     def _escape(self, how: str) -> Any:
         self._check()
         raise UnsupportedError(
-            f"{how} needs a value, but {self.level.label} is being captured: {self!r} has none yet{_here()}. Return it from the function and "
+            f"{how} needs a value, but {self.level.label} is being captured: {self!r} has none yet{here()}. Return it from the function and "
             "look at what the graph gives; for a choice by value use graph.cond, or xp.where."
         )
 
     def __bool__(self) -> bool:
         self._check()
         raise UnsupportedError(
-            f"`if`, `while`, `and` and `or` need a value, but {self.level.label} is being captured: {self!r} has none yet{_here()}. "
+            f"`if`, `while`, `and` and `or` need a value, but {self.level.label} is being captured: {self!r} has none yet{here()}. "
             "Use graph.cond(condition, true_fn, false_fn, *operands) in place of `if`, graph.while_loop in place of `while`, or xp.where."
         )
 
@@ -99,14 +99,14 @@ class Traced(Array):
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Refuse: what it adds into lies outside of the graph."""
         raise UnsupportedError(
-            f"backward() adds into .grad of arrays outside of {self.level.label}, which a graph cannot keep{_here()}. Take derivatives by ad.grad "
+            f"backward() adds into .grad of arrays outside of {self.level.label}, which a graph cannot keep{here()}. Take derivatives by ad.grad "
             "or ad.value_and_grad, with the parameters as arguments (nn.functional_call), and return them; or use ad.compile."
         )
 
     def __len__(self) -> int:
         if self.shape and isinstance(self.shape[0], sizes.Dim):
             raise UnsupportedError(
-                f"len() and iteration need a size, but axis 0 of {self!r} has any size{_here()}. Use x.shape[0] for computing, and graph.scan "
+                f"len() and iteration need a size, but axis 0 of {self!r} has any size{here()}. Use x.shape[0] for computing, and graph.scan "
                 "or ad.vmap for what is done to each element; or capture with a fixed size."
             )
         return super().__len__()
@@ -121,7 +121,8 @@ class Traced(Array):
         return f"Traced({self.place!r}: {self.dtype}{shape_text(self.shape)}{where})"
 
 
-def _here() -> str:
+def here() -> str:
+    """Give the user's line in brackets, behind a space, for errors."""
     line = user_line(2)
     return f" ({line})" if line else ""
 
@@ -182,10 +183,10 @@ class TraceLevel(Level):
         """Find shape and dtype of the result, and note the operation."""
         specs = tuple(ShapeDtype(tuple(a.shape), a.dtype) if isinstance(a, Array) or lookup(a) is not None else a for a in args)
         if op.abstract is None:
-            raise UnsupportedError(f"{op.name} has no rule for shapes; it cannot run inside {self.label}{_here()}")
+            raise UnsupportedError(f"{op.name} has no rule for shapes; it cannot run inside {self.label}{here()}")
         found = op.abstract(self.backend, specs, params)
         outputs = found if isinstance(found, tuple) else (found,)
-        inputs = tuple(_place(self, a) for a in args)
+        inputs = tuple(place_of(self, a) for a in args)
         node = GraphNode(op, inputs, params, outputs, f"v{len(self.nodes)}", *self._from())
         self.nodes.append(node)
         device = params.get("device")  # where to_device and astype move it
@@ -246,7 +247,8 @@ for _name in WHOLE:
     TABLE[_name].abstract = _of_parts(TABLE[_name])
 
 
-def _place(level: TraceLevel, x: Any) -> Any:
+def place_of(level: TraceLevel, x: Any) -> Any:
+    """Give the place of a traced array of a capture; anything else, and constants, as they are."""
     if not (isinstance(x, Traced) and x.level is level):
         return x
     node = x.place.node
@@ -354,6 +356,6 @@ class _Capture:
             finally:
                 OPEN.reset(token)
             results, out_spec = trees.flatten(y)
-        places, made, guards = [_place(level, r) for r in results], level.nodes, tuple(level.guards.values())
+        places, made, guards = [place_of(level, r) for r in results], level.nodes, tuple(level.guards.values())
         level.nodes, level.guards = [], {}  # sizes refer to the level: this breaks the cycle
         return Graph(self.label, made, nodes, places, (self.in_spec, out_spec), self.backend, guards)

@@ -8,6 +8,8 @@ from typing import Any
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
 from agnostic_ad.graph.ir import Graph, GraphNode, Output
+from agnostic_ad.graph.lost import ADVICE
+from agnostic_ad.graph.rounds import is_rounds
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import ShapeDtype, backend_of, lookup
 
@@ -39,18 +41,12 @@ def compare(label: str, a: Graph, b: Graph) -> None:
     for p, q in zip(a.outputs, b.outputs, strict=True):
         fault = _fault(p, q, places)
         if fault:
-            raise UnsupportedError(f"{label}: a result {fault}. {_ADVICE}")
-
-
-_ADVICE = (
-    "A size was turned into a plain number: by int(), range(), math.sqrt() or NumPy, or by a float before it, say. Compute with x.shape[i] "
-    "itself (n / 2, n ** 0.5, 1 / n and not 1.0 / n), loop with graph.scan or ad.vmap, or capture with fixed sizes."
-)
+            raise UnsupportedError(f"{label}: a result {fault}. {ADVICE}")
 
 
 def _lost(label: str, node: GraphNode, what: str) -> UnsupportedError:
     line = f" ({node.where})" if node.where else ""
-    return UnsupportedError(f"{label}: {node.op.name}{line} does not hold for axes of any size: {what}. {_ADVICE}")
+    return UnsupportedError(f"{label}: {node.op.name}{line} does not hold for axes of any size: {what}. {ADVICE}")
 
 
 def _parts(x: GraphNode, y: GraphNode) -> Iterator[tuple[str, Any, Any]]:
@@ -68,7 +64,7 @@ def _fault(p: Any, q: Any, places: dict[int, int]) -> str:
     if isinstance(p, Output) and isinstance(q, Output):
         return "" if (places.get(id(p.node)), p.index) == (places.get(id(q.node)), q.index) else "is another value"
     if isinstance(p, sizes.Dim | sizes.Ratio) or isinstance(q, sizes.Dim | sizes.Ratio):
-        return "" if sizes.key(p) == sizes.key(q) and type(p) is type(q) else f"is {p!r} or {q!r}"
+        return "" if (is_rounds(p) and is_rounds(q)) or (sizes.key(p) == sizes.key(q) and type(p) is type(q)) else f"is {p!r} or {q!r}"
     if isinstance(p, Graph) and isinstance(q, Graph):
         try:
             compare(p.label, p, q)

@@ -232,18 +232,25 @@ def while_loop(cond: Callable[[Any], Any], body: Callable[[Any], Any], init: Any
         carry = _next("while_loop", body(trees.unflatten(spec, carry)), names, spec, carry, backend)
     if not carry:
         raise TypeError("while_loop: init holds no array; in a graph, a loop has to carry what its condition depends on.")
-    specs, n = [(spec_from(x), device_of(x)) for x in carry], len(carry)
-    test = stage(lambda *xs: (_boolean(cond(trees.unflatten(spec, xs)), "while_loop"),), "while_loop: cond", backend, specs)
-    step = stage(
-        lambda *xs: tuple(_next("while_loop", body(trees.unflatten(spec, xs)), names, spec, xs, backend)),
-        "while_loop: body",
-        backend,
-        specs,
+    return trees.unflatten(
+        spec,
+        written_loop(
+            lambda *xs: _boolean(cond(trees.unflatten(spec, xs)), "while_loop"),
+            lambda *xs: tuple(_next("while_loop", body(trees.unflatten(spec, xs)), names, spec, xs, backend)),
+            carry,
+            backend,
+        ),
     )
+
+
+def written_loop(cond: Callable[..., Any], body: Callable[..., Any], carry: Sequence[Any], backend: Any) -> Any:
+    """Write a loop into the graph that is being captured; what ``body`` gives beyond what is carried on is stacked."""
+    specs, n = [(spec_from(x), device_of(x)) for x in carry], len(carry)
+    test = stage(lambda *xs: (cond(*xs),), "while_loop: cond", backend, specs)
+    step = stage(body, "while_loop: body", backend, specs)
     everything = [*test.outer, *(x for x in step.outer if not any(x is y for y in test.outer))]
     test_graph, step_graph = (_constants_first(_widened(s, n, everything), n) for s in (test, step))
-    y = WHILE.run((*everything, *carry), {"cond": test_graph, "body": step_graph, "carries": n, "pull": None})
-    return trees.unflatten(spec, y)
+    return WHILE.run((*everything, *carry), {"cond": test_graph, "body": step_graph, "carries": n, "pull": None})
 
 
 def _constants_first(graph: Graph, own: int) -> Graph:

@@ -13,7 +13,8 @@ from agnostic_ad.graph import sizes
 from agnostic_ad.graph.branches import spec_of
 from agnostic_ad.graph.capture import TraceLevel
 from agnostic_ad.graph.ir import Graph, executors
-from agnostic_ad.levels import Level, device_of
+from agnostic_ad.graph.rounds import fresh, is_rounds, new_rounds
+from agnostic_ad.levels import TAKES, Level, device_of
 from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import Op
 
@@ -26,6 +27,11 @@ class ControlOp(Op):
     __slots__ = ()
     rules: ClassVar[dict[type[Level], Callable[..., Any]]] = {}
     """``(op, level, args, params) -> results`` by the kind of the level."""
+
+    def run(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+        """Compute at the deepest level among the operands; inside a branch that is being captured, they belong to it."""
+        take = TAKES.get()
+        return super().run(args if take is None else tuple(map(take, args)), params)
 
     def run_at(self, level: Level | None, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         """Compute at ``level``; None for raw arrays."""
@@ -72,29 +78,42 @@ def _stacked(xp: Any, rows: Sequence[Any], body: Graph, carries: int, arrays: Se
     """Stack what the rounds gave; with no round, there is the shape of one."""
     specs = [spec_of(o) for o in body.outputs[carries:]]
     if rows:
-        return [xp.stack([row[i] for row in rows]) for i in range(len(specs))]
+        return [xp.stack(_of_one_shape(xp, [row[i] for row in rows])) for i in range(len(specs))]
     bound = body.bindings([*arrays][: len(body.inputs)]) if body.dynamic and len(arrays) == len(body.inputs) else {}
     return [xp.zeros((0, *sizes.evaluate(s.shape, bound)), dtype=s.dtype, device=device_of(arrays[0])) for s in specs]
 
 
+def _of_one_shape(xp: Any, rows: list[Any]) -> list[Any]:
+    """Fill up rows of loops inside a loop, which took different numbers of rounds: with zeros, which say that a round was not done."""
+    if len({tuple(row.shape) for row in rows}) == 1:
+        return rows
+    for axis, n in enumerate(max(found) for found in zip(*(row.shape for row in rows), strict=True)):
+        for i, row in enumerate(rows):
+            if row.shape[axis] < n:
+                rest = (*row.shape[:axis], n - row.shape[axis], *row.shape[axis + 1 :])
+                rows[i] = xp.concat([row, xp.zeros(rest, dtype=row.dtype, device=device_of(row))], axis=axis)
+    return rows
+
+
 def _abstract_cond(xp: Any, args: Any, params: dict[str, Any]) -> Any:
-    return tuple(map(spec_of, params["true"].outputs))
+    pairs = zip(*(map(spec_of, params[branch].outputs) for branch in ("true", "false")), strict=True)
+    shapes = [[n if is_rounds(n) else m for m, n in zip(a.shape, b.shape, strict=True)] for a, b in pairs]
+    return tuple(ShapeDtype(fresh(shape), spec_of(o).dtype) for shape, o in zip(shapes, params["true"].outputs, strict=True))
 
 
 def _abstract_call(xp: Any, args: Any, params: dict[str, Any]) -> Any:
-    return tuple(map(spec_of, params["graph"].outputs))
+    return tuple(ShapeDtype(fresh(s.shape), s.dtype) for s in map(spec_of, params["graph"].outputs))
 
 
 def _abstract_while(xp: Any, args: Any, params: dict[str, Any]) -> Any:
     specs, carries = [spec_of(o) for o in params["body"].outputs], params["carries"]
-    trips = sizes.symbol(f"trips of {params['body'].label}", sizes.HINTS[0])
-    return (*specs[:carries], *(ShapeDtype((trips, *s.shape), s.dtype) for s in specs[carries:]))
+    return (*specs[:carries], *(ShapeDtype((new_rounds(), *fresh(s.shape)), s.dtype) for s in specs[carries:]))
 
 
 def _abstract_scan(xp: Any, args: Any, params: dict[str, Any]) -> Any:
     specs, first = [spec_of(o) for o in params["body"].outputs], params["consts"] + params["carries"]
     count = args[first].shape[0] if len(args) > first else params["length"]
-    return (*specs[: params["carries"]], *(ShapeDtype((count, *s.shape), s.dtype) for s in specs[params["carries"] :]))
+    return (*specs[: params["carries"]], *(ShapeDtype((count, *fresh(s.shape)), s.dtype) for s in specs[params["carries"] :]))
 
 
 def _control(name: str, params: str, run: Callable[..., Any], abstract: Callable[..., Any]) -> ControlOp:

@@ -15,6 +15,8 @@ from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
 from agnostic_ad.graph.capture import Traced, TraceLevel
 from agnostic_ad.graph.ir import EFFECTS, Graph, GraphNode, Output
+from agnostic_ad.graph.lines import user_line
+from agnostic_ad.graph.lost import HINT_ONCE, betrays, lost
 from agnostic_ad.levels import _STACK, Array, Level, next_depth
 from agnostic_ad.namespaces import ShapeDtype, lookup
 from agnostic_ad.op import Op
@@ -72,14 +74,16 @@ class Group:
 class Definition(TraceLevel):
     """What operations on the values of a graph are noted in, for as long as there are such values."""
 
-    __slots__ = ("_again", "after", "graph", "named", "parameters", "placeholders", "variables")
+    once = True
+    __slots__ = ("_again", "after", "graph", "kept", "named", "parameters", "placeholders", "variables")
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph.label, graph.backend)
         self.graph, self.nodes = graph, graph.nodes
         self.depth = next_depth()
         self.named: dict[str, GraphNode] = {}
-        self.placeholders: dict[int, Traced] = {}
+        self.kept: list[Traced] = []
+        self.placeholders: dict[int, Output] = {}  # by the array that stands for each
         self.variables: list[GraphVariable] = []
         self.parameters: dict[int, tuple[Any, GraphVariable]] = {}
         self.after: dict[int, tuple[GraphVariable, GraphNode]] = {}  # a read: the variable, and the assignment before it
@@ -97,6 +101,9 @@ class Definition(TraceLevel):
                 node.params, node.outputs = params, op.abstract(self.backend, tuple(_spec(a) for a in args), params)
             found = tuple(self.value(Output(node, i)) for i in range(len(node.outputs)))
             return found if len(found) > 1 or node.graphs() else found[0]
+        made_of_size = next((x for x in args if betrays(x)), None)
+        if made_of_size is not None and any(isinstance(n, sizes.Dim) for node in self.graph.inputs for n in node.outputs[0].shape):
+            raise lost(self.label, f"{op.name} takes the number {made_of_size!r}", user_line(2))
         return super().apply(op, tuple(map(self.taken, args)), params)
 
     def taken(self, x: Any) -> Any:
@@ -139,14 +146,26 @@ class Definition(TraceLevel):
     def placeholder(self, shape: Sequence[Any], dtype: Any, name: str) -> Traced:
         """Make a placeholder."""
         known = tuple(
-            sizes.symbol(f"{name}.{k}" if n is None else n, sizes.HINTS[0], self) if n is None or isinstance(n, str) else n
+            sizes.symbol(f"{name}.{k}" if n is None else n, HINT_ONCE, self) if n is None or isinstance(n, str) else n
             for k, n in enumerate(shape)
         )
         node = GraphNode(None, (), {}, (ShapeDtype(known, self.backend.dtype(dtype_name(dtype))),), self.claimed(name), self._from()[0])
         self.named[name] = node
         self.graph.inputs.append(node)
-        made = self.placeholders[id(node)] = self._traced(node, 0, None)
+        made = self._traced(node, 0, None)
+        self.placeholders[id(made)] = made.place
+        self.kept.append(made)  # so that nothing else takes its id
         return made
+
+    def fed(self, key: Any) -> Output | None:
+        """Give the place that a key of a feed_dict means: a placeholder, by value or by name, or what an operation gave; None for others."""
+        if isinstance(key, str):
+            node = self.named.get(key)
+            return next((place for place in self.placeholders.values() if place.node is node), None)
+        place = self.placeholders.get(id(key))  # also where it was changed in place since
+        if place is None and isinstance(key, Traced) and key.level is self and key.place.node.op not in (None, ASSIGN):
+            place = key.place
+        return place
 
     def assign(self, target: GraphVariable, value: Traced) -> Traced:
         """Note an assignment; what reads the variable from here on reads the new value, where the assignment is run."""
@@ -219,11 +238,7 @@ def placeholder(shape: Sequence[Any], dtype: Any = "float32", name: str = "") ->
     array([14.])
     """
     level = _current("placeholder")
-    shape = tuple(shape)
-    wrong = next((n for n in shape if n is not None and (isinstance(n, bool) or not isinstance(n, int | str))), None)
-    if wrong is not None:
-        raise TypeError(f"placeholder: {wrong!r} in the shape {shape} is no size: an integer, None for any size, or a name is.")
-    return level.placeholder(shape, dtype, name or level.free(f"placeholder{len(level.placeholders)}"))
+    return level.placeholder(sizes.checked(shape, "placeholder"), dtype, name or level.free(f"placeholder{len(level.placeholders)}"))
 
 
 def variable(array: Any, name: str = "") -> GraphVariable:

@@ -26,6 +26,8 @@ from agnostic_ad.graph.layered import Leaf, Line, Placed, place
 __all__ = ["draw"]
 
 _FILL = {"op": "#ffffff", "input": "#dcebfa", "constant": "#eeeeee", "output": "#dff2df", "effect": "#fbe7d3"}
+_HALO = 'stroke="#fff" stroke-width="3" stroke-opacity="0.8" paint-order="stroke"'
+"""What keeps a label apart from lines that pass under it."""
 _BORDER = {"scope": ("#f5f7fa", "#9aa7b5"), "kernel": ("#fdf3dc", "#c9973a"), "body": ("#f2ecfa", "#8d6cb8")}
 _LONGEST = 34
 
@@ -256,7 +258,7 @@ def _svg(picture: _Picture) -> str:
             )
         out.append("</g>")
     for text, x, y in labels:
-        out.append(f'<text x="{x:.1f}" y="{y:.1f}" font-size="9" fill="#777">{escape(text)}</text>')
+        out.append(f'<text x="{x:.1f}" y="{y:.1f}" font-size="9" fill="#777" {_HALO}>{escape(text)}</text>')
     return "\n".join([*out, "</svg>", ""])
 
 
@@ -313,7 +315,7 @@ def _png(picture: _Picture, file: Any) -> None:
     axes.add_collection(PolyCollection(heads, facecolors="#666", zorder=2))
     axes.add_collection(PatchCollection(rectangles, match_original=True, zorder=3))
     for what, x, y in labels:
-        text(x, y, what, 9, color="#777")
+        text(x, y, what, 9, color="#777", bbox={"facecolor": "white", "alpha": 0.8, "pad": 0.5, "linewidth": 0})
     figure.savefig(file, format="png", dpi=figure.dpi, pil_kwargs={"compress_level": 3})
 
 

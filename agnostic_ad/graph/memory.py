@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from agnostic_ad.graph.ir import Graph, GraphNode, Output
 
@@ -103,16 +105,23 @@ def plan(
             storage.end += storage.end == position and under is not None  # taken: no second result may lie there
             if under is not None:
                 storage.places.append(place)
-    placed: list[_Storage] = []
-    for storage in sorted({id(s): s for s in storages.values()}.values(), key=lambda s: (-s.size, s.start)):
-        others = sorted((o for o in placed if o.start <= storage.end and storage.start <= o.end), key=lambda o: o.offset)
-        for other in others:
-            if storage.offset + storage.size <= other.offset:
-                break
-            storage.offset = max(storage.offset, _aligned(other.offset + other.size))
-        placed.append(storage)
+    placed = sorted({id(s): s for s in storages.values()}.values(), key=lambda s: (-s.size, s.start))
+    _place(placed)
     rooms = {p: Room(s.offset, tuple(p.spec.shape), p.spec.dtype) for s in placed for p in s.places}
     return Plan(rooms, max((_aligned(s.offset + s.size) for s in placed), default=0), sum(_aligned(nbytes(p)) for p in rooms))
+
+
+def _place(storages: Sequence[_Storage]) -> None:
+    """Give each the lowest place that is free for its whole life, in this order."""
+    starts, ends, sizes = np.asarray([(s.start, s.end, _aligned(s.size)) for s in storages], np.int64).reshape(-1, 3).T
+    offsets = np.zeros(len(storages), np.int64)
+    for k, storage in enumerate(storages):
+        busy = np.flatnonzero((starts[:k] <= storage.end) & (ends[:k] >= storage.start))
+        busy = busy[np.argsort(offsets[busy])]
+        tops = np.maximum.accumulate(np.append(0, offsets[busy] + sizes[busy]))  # where gaps begin
+        gaps = np.append(offsets[busy], np.iinfo(np.int64).max) - tops
+        offsets[k] = tops[np.argmax(gaps >= storage.size)]
+        storage.offset = int(offsets[k])
 
 
 def donations(

@@ -6,6 +6,7 @@ from typing import Any
 
 from agnostic_ad.graph import control
 from agnostic_ad.graph.onnx_operators import operator
+from agnostic_ad.levels import Array
 
 __all__ = ["INSIDE"]
 
@@ -19,14 +20,14 @@ def _unpacked(found: list[Any]) -> Any:
 
 @operator("If")
 def _if(n: Any, condition: Any) -> Any:
+    if not isinstance(condition, Array):  # known now, from shapes: one branch is there, and the other need not fit
+        return _unpacked(n.inside("then_branch" if condition.reshape(()) else "else_branch"))
     condition = n.xp.reshape(condition, ())
     return _unpacked(control.cond(condition, lambda: n.inside("then_branch"), lambda: n.inside("else_branch")))
 
 
 @operator("Loop")
 def _loop(n: Any, trips: Any, condition: Any, *carry: Any) -> Any:
-    if len(n.get("body").output) > len(carry) + 1:
-        raise n.unsupported("with stacked results is not read; Scan is")
     start = n.reader.lift(0), n.xp.reshape(condition, ()) if condition is not None else n.reader.lift(True)
 
     def more(state: Any) -> Any:
@@ -36,11 +37,14 @@ def _loop(n: Any, trips: Any, condition: Any, *carry: Any) -> Any:
         go, *rest = n.inside("body", state)
         return (state[0] + 1, n.xp.reshape(go, ()), *rest)
 
-    return _unpacked(list(control.while_loop(more, body, (*start, *carry))[2:]))
+    found = control.written_loop(lambda *xs: more(xs), lambda *xs: body(xs), (*start, *carry), start[0].backend)
+    return _unpacked(list(found)[2:])
 
 
 @operator("Scan")
 def _scan(n: Any, *args: Any) -> Any:
+    if n.opset < 9:
+        raise n.unsupported("of an opset before 9 is not read")
     count = n.get("num_scan_inputs")
     carries = len(args) - count
     ways = {*n.get("scan_input_directions", [0] * count), *n.get("scan_output_directions", [0] * (n.outputs - carries))}

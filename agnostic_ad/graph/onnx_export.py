@@ -1,7 +1,7 @@
 """Graphs as ONNX models: the writer, and how an operation without a counterpart becomes operations that have one.
 
 `onnx_table.COUNTERPARTS` gives, for an operation, the name of the ONNX operator that is the same, or a function that writes operators;
-`onnx_table.FORMS` a form in other operations of the table. What is in neither takes the general form that serves libraries which lack the
+`onnx_forms.FORMS` a form in other operations of the table. What is in neither takes the general form that serves libraries which lack the
 operation. A form is captured on the spot, and its operations are written in place of the one.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -16,11 +17,12 @@ from agnostic_ad.backends.base import Backend
 from agnostic_ad.config import dtype_name
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import ir, sizes
-from agnostic_ad.graph.capture import TraceLevel
-from agnostic_ad.graph.capture import _place as place_of
+from agnostic_ad.graph.capture import TraceLevel, place_of
 from agnostic_ad.graph.fusion import FUSED
 from agnostic_ad.graph.ir import Graph, GraphNode, Output, settled
-from agnostic_ad.graph.onnx_windows import COUNTERPARTS, FORMS
+from agnostic_ad.graph.onnx_forms import DOUBLES, FORMS
+from agnostic_ad.graph.onnx_table import WIDER
+from agnostic_ad.graph.onnx_windows import COUNTERPARTS
 from agnostic_ad.graph.onnx_writer import Operators, Value
 from agnostic_ad.graph.saving import tree_text
 from agnostic_ad.levels import Array
@@ -85,12 +87,17 @@ class Writer(Operators):
             return self.inline(node.params["graph"], args)
         if all(any(type(n) is int and n == 0 for n in o.shape) for o in self.outs):  # nothing; ONNX Runtime has trouble with it
             return [self.zeros(o.shape, o.dtype) for o in self.outs]
+        wide = WIDER.get(op.name, {})
+        if any(x is not None and x.dtype in wide for x in (*args, *self.outs)):
+            return self._widened(wide, node, args)
+        form = FORMS.get(op.name) or Backend.fallbacks.get(op.name)
+        if self.out.dtype == "float64" and op.name in DOUBLES:
+            how, form = None, DOUBLES[op.name] or form
         if isinstance(how, str):
             return (self.op(how, *self.common(args)),)
         found = how(self, *args, **node.params) if how is not None else None
         if found is not None:
             return (found,) if isinstance(found, str) else tuple(found)
-        form = FORMS.get(op.name) or Backend.fallbacks.get(op.name)
         if form is None or not any(isinstance(i, Output) for i in node.inputs):
             raise self._missing(node)
         try:
@@ -98,6 +105,15 @@ class Writer(Operators):
         except Exception as error:  # whatever a form raises that looks at values
             raise self._missing(node) from error
         return self.inline(graph, [a for a, i in zip(args, node.inputs, strict=True) if isinstance(i, Output)])
+
+    def _widened(self, wide: dict[str, str], node: GraphNode, args: list[Any]) -> Sequence[Any]:
+        """Write an operation in wider numbers than its own."""
+        own = self.outs
+        self.outs = [Value.of("", o.shape, wide.get(o.dtype, o.dtype)) for o in own]
+        found = self._write(node, [None if x is None else self.cast(x, wide.get(x.dtype, x.dtype)) for x in args])
+        results = [Value.of(x, o.shape, o.dtype) for x, o in zip(found, self.outs, strict=True)]
+        self.outs = own
+        return [self.cast(x, o.dtype) for x, o in zip(results, own, strict=True)]
 
     def _captured(self, node: GraphNode, form: Callable[..., Any]) -> Graph:
         """Give an operation as the graph of its form."""
@@ -206,6 +222,23 @@ def _names(given: Sequence[str] | None, own: list[str], what: str) -> list[str]:
     return found
 
 
+def _rejected(model: Any, text: str) -> UnsupportedError:
+    """Give the error for a model that onnx's checker does not accept: with the operation that the operator was written for."""
+    found = re.search(r"node name: ([^\s,)]+)", text, re.IGNORECASE)
+    node = next((n for n in _all_nodes(model.graph) if found is not None and n.name == found[1]), None)
+    props = {} if node is None else {p.key.removeprefix("agnostic_ad."): p.value for p in node.metadata_props}
+    where = f", called at {props['where']}," if "where" in props else ""
+    reason = " ".join(text.split()).rpartition("[TypeInferenceError]")[2][:200].strip()
+    return UnsupportedError(
+        f"to_onnx: {props.get('op', 'the graph')}{where} is no valid model (opset {OPSET}): {reason}. Cast the operands before it."
+    )
+
+
+def _all_nodes(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        yield from _with_nested(node)
+
+
 def to_onnx(
     graph: Graph,
     path: str | os.PathLike[str] | None = None,
@@ -253,7 +286,10 @@ def to_onnx(
     for key, spec in (("arguments", graph.in_spec), ("results", graph.out_spec)):  # for `from_onnx`
         model.metadata_props.add(key=f"agnostic_ad.{key}", value=json.dumps(tree_text(spec)))
     if model.ByteSize() < _LARGEST:
-        onnx.checker.check_model(model, full_check=True)
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise _rejected(model, str(error)) from error
     if path is not None:
         onnx.save_model(model, os.fspath(path), save_as_external_data=model.ByteSize() >= _LARGEST)
     return model

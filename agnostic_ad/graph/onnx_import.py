@@ -89,14 +89,32 @@ class Call:
 def _dtype(code: int) -> str:
     from onnx import TensorProto, helper
 
-    return "bfloat16" if code == TensorProto.BFLOAT16 else str(helper.tensor_dtype_to_np_dtype(code))
+    name = "bfloat16" if code == TensorProto.BFLOAT16 else str(helper.tensor_dtype_to_np_dtype(code))
+    if name not in _DTYPES:
+        raise UnsupportedError(f"from_onnx: {TensorProto.DataType.Name(code)} is no dtype that arrays have here.")
+    return name
+
+
+_DTYPES = (
+    "bool",
+    *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+)
 
 
 def numpy_array(tensor: Any) -> Any:
     """Give a constant of a model."""
     from onnx import numpy_helper
 
-    return numpy_helper.to_array(tensor)
+    try:
+        return numpy_helper.to_array(tensor)
+    except Exception as error:  # onnx's own, and NumPy's
+        raise FileError(f"from_onnx: the constant {tensor.name} is damaged, or in a file that is not there ({error})") from None
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
@@ -139,8 +157,21 @@ class _Reader:
         """Run the operators of a graph, or of one inside it; ``values`` are those that it may use, by name."""
         now = dict(values)
         for node in graph.node:
+            call = Call(self, node, now)
+            lost = next((name for name in node.input if name and name not in now), None)
+            if lost is not None:
+                raise call.unsupported(f"takes {lost}, which nothing before it gives")
             args = [now[name] if name else None for name in node.input]
-            now |= zip(node.output, self._apply(Call(self, node, now), args), strict=False)
+            try:
+                found = self._apply(call, args)
+            except (UnsupportedError, FileError):
+                raise
+            except (TypeError, ValueError, LookupError, AttributeError) as error:
+                raise call.unsupported(f"does not fit its operands: {' '.join(str(error).split())}") from error
+            now |= zip(node.output, found, strict=False)
+        lost = next((o.name for o in graph.output if o.name not in now), None)
+        if lost is not None:
+            raise FileError(f"from_onnx: {self.what}: no operator gives the result {lost}")
         return [now[o.name] if isinstance(now[o.name], Array) else self.lift(now[o.name]) for o in graph.output]
 
     def _apply(self, call: Call, args: list[Any]) -> Sequence[Any]:
@@ -162,6 +193,7 @@ class _Reader:
 _KNOWN = {
     **dict.fromkeys(("Reshape", "Expand", "Tile", "Unsqueeze", "Squeeze", "Split", "TopK", "CumSum", "Trilu", "OneHot"), (1,)),
     **{f"Reduce{kind}": (1,) for kind in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")},
+    "If": (0,),
     "Slice": (1, 2, 3, 4),
     "Pad": (1, 2, 3),
     "ConstantOfShape": (0,),
@@ -219,6 +251,17 @@ def from_onnx(path: Any, *, xp: Any = None, parameters: bool = False) -> Any:
         raise FileError(f"{what} is no ONNX model, or is damaged ({type(error).__name__})") from None
     backend = backend_of_namespace(np if xp is None else xp)
     reader = _Reader(model, str(what), backend)
+    if reader.opset > onnx.defs.onnx_opset_version():
+        raise FileError(
+            f"{what} is of opset {reader.opset}, and onnx {onnx.__version__} knows those up to {onnx.defs.onnx_opset_version()}"
+        )
+    if model.ByteSize() < 1 << 31 and all(
+        o.type.tensor_type.HasField("shape") for o in model.graph.output
+    ):  # without, the checker says no more
+        try:
+            onnx.checker.check_model(model)
+        except onnx.checker.ValidationError as error:
+            raise FileError(f"{what} is no valid ONNX model: {' '.join(str(error).split())}") from None
     names = [x.name for x in reader.inputs]
     weights = {k: backend.from_numpy(v) for k, v in reader.constants.items() if v.dtype.kind == "f" and v.size > 1} if parameters else {}
     layout = {p.key: json.loads(p.value) for p in model.metadata_props if p.key in ("agnostic_ad.arguments", "agnostic_ad.results")}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agnostic_ad.backends.windows import Convolution, Pooling, out_size
-from agnostic_ad.graph.onnx_operators import OPERATORS, operator
+from agnostic_ad.graph.onnx_indexing import OPERATORS, operator
 from agnostic_ad.levels import device_of
 
 __all__ = ["OPERATORS"]
@@ -74,6 +74,8 @@ def _max_pool(n: Any, x: Any) -> Any:
     y = xp.nn.max_pool(x, how=how)
     if n.outputs == 1:
         return y
+    if n.get("storage_order", 0):
+        raise n.unsupported("with indices in storage_order 1 is not read")
     planes = xp.arange(x.shape[0] * x.shape[1], dtype=xp.int64) * math.prod(x.shape[2:])
     return y, xp.nn.max_pool_index(x, how=how) + xp.reshape(planes, (x.shape[0], x.shape[1], *(1,) * len(how.kernel)))
 
@@ -132,17 +134,6 @@ def _depth_to_space(n: Any, x: Any) -> Any:
     shape = (images, b, b, channels // (b * b), height, width) if deep else (images, channels // (b * b), b, b, height, width)
     order = (0, 3, 4, 1, 5, 2) if deep else (0, 1, 4, 2, 5, 3)
     return n.xp.reshape(n.xp.permute_dims(n.xp.reshape(x, shape), order), (images, channels // (b * b), height * b, width * b))
-
-
-@operator("Resize", "Upsample")
-def _resize(n: Any, x: Any, *rest: Any) -> Any:
-    _, scales, sizes = (*rest, None, None)[:3] if n.node.op_type == "Resize" else (None, rest[0], None)
-    factors = n.ints(scales) or [b / a for a, b in zip(x.shape, n.ints(sizes) or [], strict=True)]
-    if n.get("mode", "nearest") != "nearest" or any(f != int(f) or f < 1 for f in factors):
-        raise n.unsupported("is read for mode=nearest and whole factors alone")
-    for axis, f in enumerate(factors):
-        x = n.xp.repeat(x, int(f), axis=axis) if f != 1 else x
-    return x
 
 
 # --- recurrence -------------------------------------------------------------------------------------------------------------------------

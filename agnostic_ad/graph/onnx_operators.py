@@ -49,7 +49,7 @@ OPERATORS |= {
     "Mish": _plain("nn.mish"),
     "PRelu": _plain("nn.prelu"),
     "Identity": lambda n, x: x,
-    "Dropout": lambda n, x, *rest: (x, n.xp.ones_like(x) == 1),
+    "Dropout": lambda n, x, *rest: _dropout(n, x, *rest),
     "Mean": lambda n, *xs: OPERATORS["Sum"](n, *xs) / len(xs),
     "Swish": lambda n, x: x * n.xp.special.expit(x * n.get("alpha", 1.0)),
     "Celu": lambda n, x: n.xp.nn.elu(x, alpha=n.get("alpha", 1.0), rate=1 / n.get("alpha", 1.0)),
@@ -62,7 +62,9 @@ OPERATORS |= {
     "Gelu": lambda n, x: n.xp.nn.gelu_tanh(x) if n.get("approximate") == "tanh" else n.xp.nn.gelu(x),
     "Clip": lambda n, x, low=None, high=None: n.xp.clip(x, n.get("min", low), n.get("max", high)),
     "Mod": lambda n, a, b: _fmod(n.xp, a, b) if n.get("fmod", 0) else n.xp.remainder(a, b),
-    "IsInf": lambda n, x: n.xp.isinf(x),
+    "IsInf": lambda n, x: _endless(n.xp, x, bool(n.get("detect_positive", 1)), bool(n.get("detect_negative", 1))),
+    "Div": lambda n, a, b: _divide(n.xp, a, b),
+    "Pow": lambda n, a, b: _power(n.xp, a, b),
     "Where": lambda n, c, a, b: n.xp.where(c, a, b),
     "Cast": lambda n, x: n.xp.astype(x, n.own(n.dtype(n.get("to")))),
     "CastLike": lambda n, x, like: n.xp.astype(x, like.dtype),
@@ -79,7 +81,7 @@ OPERATORS |= {
     "GatherElements": lambda n, x, i: n.xp.take_along_axis(x, i, axis=n.get("axis", 0)),
     "GlobalAveragePool": lambda n, x: n.xp.mean(x, axis=tuple(range(2, x.ndim)), keepdims=True),
     "GlobalMaxPool": lambda n, x: n.xp.max(x, axis=tuple(range(2, x.ndim)), keepdims=True),
-    "LpNormalization": lambda n, x: x / n.xp.linalg.vector_norm(x, axis=n.get("axis", -1), ord=n.get("p", 2), keepdims=True),
+    "LpNormalization": lambda n, x: _unit(n.xp, x, n.xp.linalg.vector_norm(x, axis=n.get("axis", -1), ord=n.get("p", 2), keepdims=True)),
     "RandomUniformLike": lambda n, x: n.xp.nn.noise(x, low=n.get("low", 0.0), high=n.get("high", 1.0)),
 }
 
@@ -100,6 +102,36 @@ def _limited(xp: Any, x: Any, low: float, high: float) -> Any:
 
 def _fmod(xp: Any, a: Any, b: Any) -> Any:
     return a - b * xp.trunc(a / b) if "float" in str(a.dtype) else xp.sign(a) * xp.remainder(xp.abs(a), xp.abs(b))
+
+
+def _divide(xp: Any, a: Any, b: Any) -> Any:
+    if "int" not in str(a.dtype):
+        return a / b
+    if "uint" in str(a.dtype):
+        return xp.floor_divide(a, b)
+    return xp.sign(a) * xp.sign(b) * xp.floor_divide(xp.abs(a), xp.abs(b))  # towards zero
+
+
+def _power(xp: Any, a: Any, b: Any) -> Any:
+    if a.dtype == b.dtype:
+        return a**b
+    wide = b.dtype if "int" in str(a.dtype) and "float" in str(b.dtype) else a.dtype
+    return xp.astype(xp.astype(a, wide) ** xp.astype(b, wide), a.dtype)
+
+
+def _endless(xp: Any, x: Any, above: bool, below: bool) -> Any:
+    found = xp.isinf(x)
+    return found if above and below else found & (x > 0) if above else found & (x < 0) if below else found & (x == 0)
+
+
+def _unit(xp: Any, x: Any, norm: Any) -> Any:
+    return x / xp.where(norm == 0, xp.ones_like(norm), norm)
+
+
+def _dropout(n: Any, x: Any, ratio: Any = None, training: Any = None) -> Any:
+    if training is not None and n.ints(training)[0] and (ratio is None or n.ints(ratio)[0]):
+        raise n.unsupported("in training mode is not read; export the model in evaluation mode")
+    return x, n.xp.ones_like(x) == 1
 
 
 @operator("Constant")
@@ -291,84 +323,6 @@ def _padded(n: Any, x: Any, axis: int, k: Any, end: bool, fill: Any, mode: str) 
     else:
         raise n.unsupported(f"with mode={mode} is not read")
     return n.xp.concat([x, more] if end else [more, x], axis=axis)
-
-
-# --- indexing ---------------------------------------------------------------------------------------------------------------------------
-@operator("Gather")
-def _gather(n: Any, x: Any, indices: Any) -> Any:
-    axis = n.get("axis", 0) % x.ndim
-    if isinstance(indices, np.ndarray | np.generic):
-        if np.ndim(indices) == 0:
-            return n.xp.getitem(x, key=(*(slice(None),) * axis, int(indices), ...))
-        if hasattr(n.xp, "level"):
-            indices = n.reader.lift(indices)
-    return n.xp.take(x, indices, axis=axis)
-
-
-def _strides(shape: Sequence[Any]) -> list[Any]:
-    return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-
-
-def _counted(xp: Any, indices: Any, size: Any) -> Any:
-    return xp.where(indices < 0, indices + size, indices)
-
-
-@operator("ScatterElements")
-def _scatter_elements(n: Any, x: Any, indices: Any, updates: Any) -> Any:
-    axis, xp = n.get("axis", 0) % x.ndim, n.xp
-    where: Any = 0
-    for i, stride in enumerate(_strides(x.shape)):
-        if i == axis:
-            place = xp.astype(_counted(xp, indices, x.shape[axis]), xp.int64)
-        else:
-            place = xp.reshape(xp.arange(indices.shape[i], dtype=xp.int64), (-1, *(1,) * (x.ndim - 1 - i)))
-        where = place * stride + where
-    return _scattered(n, x, xp.reshape(xp.broadcast_to(where, indices.shape), (-1,)), xp.reshape(updates, (-1,)), ())
-
-
-@operator("ScatterND")
-def _scatter_nd(n: Any, x: Any, indices: Any, updates: Any) -> Any:
-    depth, xp = indices.shape[-1], n.xp
-    rest = tuple(x.shape[depth:])
-    return _scattered(n, x, _rows(xp, x, indices), xp.reshape(updates, (-1, *rest)), rest)
-
-
-def _rows(xp: Any, x: Any, indices: Any) -> Any:
-    """Give positions in the first axes, flattened, that vectors of indices stand for."""
-    where: Any = 0
-    for i, stride in enumerate(_strides(x.shape[: indices.shape[-1]])):
-        where = _counted(xp, xp.getitem(indices, key=(..., i)), x.shape[i]) * stride + where
-    return xp.reshape(where, (-1,))
-
-
-def _scattered(n: Any, x: Any, where: Any, updates: Any, rest: tuple[Any, ...]) -> Any:
-    xp, how = n.xp, n.get("reduction", "none")
-    flat = xp.reshape(x, (-1, *rest))
-    if how == "add":
-        flat = flat + xp.scatter_add(updates, where, size=flat.shape[0], axis=0)
-    elif how == "none":
-        flat = xp.put_rows(flat, where, updates)
-    else:
-        raise n.unsupported(f"with reduction={how} is not read")
-    return xp.reshape(flat, x.shape)
-
-
-@operator("GatherND")
-def _gather_nd(n: Any, x: Any, indices: Any) -> Any:
-    if n.get("batch_dims", 0):
-        raise n.unsupported("with batch_dims is not read")
-    rest = tuple(x.shape[indices.shape[-1] :])
-    found = n.xp.take(n.xp.reshape(x, (-1, *rest)), _rows(n.xp, x, indices), axis=0)
-    return n.xp.reshape(found, (*indices.shape[:-1], *rest))
-
-
-@operator("OneHot")
-def _one_hot(n: Any, indices: Any, depth: Any, values: Any) -> Any:
-    xp, count, axis = n.xp, n.ints(depth)[0], n.get("axis", -1)
-    axis = axis % (indices.ndim + 1)
-    numbers = xp.reshape(xp.arange(count, dtype=indices.dtype), (-1, *(1,) * (indices.ndim - axis)))
-    hit = numbers == xp.expand_dims(_counted(xp, indices, count), axis=axis)
-    return xp.where(hit, xp.getitem(values, key=(1,)), xp.getitem(values, key=(0,)))
 
 
 # --- shapes as values ---------------------------------------------------------------------------------------------------------------------

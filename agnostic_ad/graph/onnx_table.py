@@ -1,4 +1,4 @@
-"""What operations are in ONNX: the name of the operator that is the same, or a function that writes operators; and forms in other operations.
+"""What operations are in ONNX: the name of the operator that is the same, or a function that writes operators; and dtypes that it takes.
 
 A converter takes the writer, the operands (names of tensors that know their shape and dtype; None where an optional one is not there) and the
 static parameters by name. It gives the name of the result, or None where this call has no operator: then the form serves.
@@ -6,7 +6,6 @@ static parameters by name. It gives the name of the result, or None where this c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,9 +13,8 @@ import numpy as np
 
 from agnostic_ad.graph.sizes import Dim, dynamic
 from agnostic_ad.ops.indexing import basic_shape, expand_ellipsis
-from agnostic_ad.ops.special import horner
 
-__all__ = ["COUNTERPARTS", "FORMS"]
+__all__ = ["COUNTERPARTS", "WIDER"]
 
 _SAME = """
 add Add, subtract Sub, multiply Mul, divide Div, pow Pow, maximum Max, minimum Min, matmul MatMul, linalg.matmul MatMul,
@@ -30,34 +28,19 @@ nn.relu Relu, nn.softsign Softsign, nn.hardswish HardSwish, nn.gelu Gelu, linalg
 COUNTERPARTS: dict[str, str | Callable[..., Any]] = {**dict(pair.split() for pair in _SAME.replace("\n", " ").split(","))}
 """By the name of the operation."""
 
-FORMS: dict[str, Callable[..., Any]] = {
-    "square": lambda xp, x: x * x,
-    "log2": lambda xp, x: xp.log(x) / math.log(2),
-    "log10": lambda xp, x: xp.log(x) / math.log(10),
-    "not_equal": lambda xp, x1, x2: xp.logical_not(x1 == x2),
-    "hypot": lambda xp, x1, x2: _hypot(xp, xp.abs(x1), xp.abs(x2)),
-    "logaddexp": lambda xp, x1, x2: xp.where(
-        x1 == x2, x1 + math.log(2), xp.maximum(x1, x2) + xp.log1p(xp.exp(-xp.abs(xp.where(x1 == x2, x1 * 0, x1 - x2))))
-    ),
-    "log1p": lambda xp, x: _kahan(xp, 1 + x, x, lambda u: xp.log(u) * x / (u - 1)),
-    "expm1": lambda xp, x: _expm1(xp, x),
-    "atan2": lambda xp, x1, x2: _atan2(xp, x1, x2),
-    "copysign": lambda xp, x1, x2: xp.where(xp.signbit(x2), -xp.abs(x1), xp.abs(x1)),
-    "signbit": lambda xp, x: (x < 0) | ((x == 0) & (1 / x < 0)),
-    "floor_divide": lambda xp, x1, x2: (x1 - xp.remainder(x1, x2)) / x2 if xp.kind(x1.dtype) == "i" else xp.floor(x1 / x2),
-    "remainder": lambda xp, x1, x2: x1 - xp.floor(x1 / x2) * x2,
-    "bitwise_right_shift": lambda xp, x1, x2: xp.floor_divide(x1, xp.bitwise_left_shift(xp.ones_like(x1), x2)),
-    "special.erfc": lambda xp, x: _erfc(xp, x),
-    "special.ndtr": lambda xp, x: _erfc(xp, x * -math.sqrt(0.5)) / 2,
-    "special.log_expit": lambda xp, x: -xp.nn.softplus(-x),
-    "special.exp2": lambda xp, x: xp.exp(x * math.log(2)),
-    "linalg.vector_norm": lambda xp, x, axis, keepdims, ord: _norm(xp, x, axis, keepdims, ord),
-    "var": lambda xp, x, axis, correction, keepdims: _var(xp, x, axis, correction, keepdims),
-    "std": lambda xp, x, axis, correction, keepdims: xp.sqrt(_var(xp, x, axis, correction, keepdims)),
-    "searchsorted": lambda xp, x1, x2, *, sorter=None, side: _searchsorted(xp, x1 if sorter is None else xp.take(x1, sorter), x2, side),
-    "nn.standardize": lambda xp, x, weight=None, bias=None, **how: _standardize(xp, x, weight, bias, **how),
+_SMALL = dict.fromkeys(("bool", "int8", "uint8", "int16", "uint16"), "int32")
+_ODD = {"bool": "int32", "int16": "int32", "uint16": "int32", "uint32": "int64"}
+_UNSIGNED = {"uint8": "int32", "uint16": "int32", "uint32": "int64", "uint64": "int64"}  # to as many bits: sums and products wrap the same
+_WIDER = {
+    "add subtract multiply abs square less less_equal greater greater_equal": {"bool": "int32"},
+    "maximum minimum max min argmax argmin argsort": _ODD,
+    "matmul linalg.matmul": _SMALL,
+    "negative": _UNSIGNED,
+    "pow sum cumulative_sum": _SMALL | _UNSIGNED,
+    "arange_like": _SMALL | _UNSIGNED | {"float16": "float32"},
 }
-"""What is made of other operations here, rather than of an operator, or in another way than where a library lacks it."""
+WIDER: dict[str, dict[str, str]] = {name: wide for names, wide in _WIDER.items() for name in names.split()}
+"""By the name of the operation: dtypes that its operator does not take, in ONNX or in ONNX Runtime, and the one that serves."""
 
 
 def converter(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -70,80 +53,6 @@ def converter(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     return wrap
 
 
-# --- forms ------------------------------------------------------------------------------------------------------------------------------
-def _hypot(xp: Any, a: Any, b: Any) -> Any:
-    large, small = xp.maximum(a, b), xp.minimum(a, b)
-    t = small / xp.where(large == 0, xp.ones_like(large), large)
-    return large * xp.sqrt(1 + t * t)
-
-
-def _kahan(xp: Any, u: Any, x: Any, far: Callable[[Any], Any]) -> Any:
-    # W. Kahan's: log(u) x / (u - 1), where u = 1 + x rounds, has the digits of log1p(x)
-    same, endless = u == 1, u == math.inf
-    return xp.where(same, x, xp.where(endless, u, far(xp.where(same | endless, 2 * xp.ones_like(u), u))))
-
-
-def _expm1(xp: Any, x: Any) -> Any:
-    # exp(x) - 1 = tanh(x / 2) (exp(x) + 1), without the cancellation
-    near = xp.abs(x) < 1
-    z = xp.where(near, x, xp.zeros_like(x))
-    return xp.where(near, xp.tanh(z / 2) * (xp.exp(z) + 1), xp.exp(x) - 1)
-
-
-def _atan2(xp: Any, y: Any, x: Any) -> Any:
-    turned = xp.abs(y) > xp.abs(x)
-    down, up = xp.where(turned, xp.abs(y), xp.abs(x)), xp.where(turned, xp.abs(x), xp.abs(y))
-    angle = xp.atan(up / xp.where(down == 0, xp.ones_like(down), down))
-    angle = xp.where(turned, math.pi / 2 - angle, angle)
-    return xp.copysign(xp.where(xp.signbit(x), math.pi - angle, angle), y)
-
-
-_TAIL = (-1.26551223, 1.00002368, 0.37409196, 0.09678418, -0.18628806, 0.27886807, -1.13520398, 1.48851587, -0.82215223, 0.17087277)
-"""Of log(erfc(x) / t) + x^2 in powers of t = 1 / (1 + x / 2), to 1.2e-7 (Press et al., Numerical Recipes, section 6.2)."""
-
-
-def _erfc(xp: Any, x: Any) -> Any:
-    far = x > 2  # where 1 - erf(x) has lost its digits
-    z = xp.where(far, x, 2 * xp.ones_like(x))
-    t = 1 / (1 + z / 2)
-    return xp.where(far, t * xp.exp(horner(t, _TAIL) - z * z), 1 - xp.special.erf(x))
-
-
-def _norm(xp: Any, x: Any, axis: Any, keepdims: bool, ord: Any) -> Any:
-    if ord == 2:
-        return xp.sqrt(xp.sum(x * x, axis=axis, keepdims=keepdims))
-    if ord == 0:
-        return xp.sum(xp.astype(x != 0, x.dtype), axis=axis, keepdims=keepdims)
-    if ord == 1:
-        return xp.sum(xp.abs(x), axis=axis, keepdims=keepdims)
-    if math.isinf(ord):
-        return (xp.max if ord > 0 else xp.min)(xp.abs(x), axis=axis, keepdims=keepdims)
-    return xp.sum(xp.abs(x) ** ord, axis=axis, keepdims=keepdims) ** (1 / ord)
-
-
-def _var(xp: Any, x: Any, axis: Any, correction: float, keepdims: bool) -> Any:
-    away = x - xp.mean(x, axis=axis, keepdims=True)
-    if not correction:
-        return xp.mean(away * away, axis=axis, keepdims=keepdims)
-    count = math.prod(x.shape[a] for a in (range(x.ndim) if axis is None else axis))
-    return xp.sum(away * away, axis=axis, keepdims=keepdims) / (count - correction)
-
-
-def _standardize(xp: Any, x: Any, weight: Any, bias: Any, *, axis: Any, eps: float, center: bool) -> tuple[Any, Any, Any]:
-    # means as an operator: a size that only a run tells is then in no formula
-    mean = xp.mean(x, axis=axis, keepdims=True)
-    away = x - mean if center else x
-    var = xp.mean(away * away, axis=axis, keepdims=True)
-    y = away / xp.sqrt(var + eps)
-    y = y if weight is None else y * weight
-    return y if bias is None else y + bias, mean if center else xp.zeros_like(var), var
-
-
-def _searchsorted(xp: Any, x1: Any, x2: Any, side: str) -> Any:
-    v = xp.expand_dims(x2, axis=-1)
-    return xp.sum(xp.astype(x1 < v if side == "left" else x1 <= v, xp.default("indexing")), axis=-1)
-
-
 # --- elementwise ------------------------------------------------------------------------------------------------------------------------
 @converter("ceil", "floor", "trunc", "round")
 def _rounded(w: Any, x: Any) -> Any:
@@ -152,9 +61,19 @@ def _rounded(w: Any, x: Any) -> Any:
     return w.op("Mul", w.op("Sign", x), w.op("Floor", w.op("Abs", x))) if w.name == "trunc" else w.op(w.name.capitalize(), x)
 
 
-@converter("remainder")
+@converter("remainder", "floor_divide")
 def _remainder(w: Any, x1: Any, x2: Any) -> Any:
-    return w.op("Mod", *w.common((x1, x2))) if w.out.dtype.startswith(("int", "uint")) else None
+    x1, x2 = w.common((x1, x2))
+    zero, one = w.constant(0, w.out.dtype), w.constant(1, w.out.dtype)
+    rest = w.op("Mod", x1, x2, fmod=1)  # exact, with the sign of x1
+    signs = w.op("Xor", w.op("Less", rest, zero), w.op("Less", x2, zero))
+    crossed = w.op("And", w.op("Not", w.op("Equal", rest, zero)), signs)
+    if w.name == "remainder":
+        return choose(w, crossed, w.op("Add", rest, x2), rest)
+    whole = w.op("Div", w.op("Sub", x1, rest), x2)
+    if w.out.dtype.startswith("float"):
+        whole = w.op("Where", w.op("Equal", x2, zero), w.op("Div", x1, x2), w.op("Round", whole))
+    return choose(w, crossed, w.op("Sub", whole, one), whole)
 
 
 @converter("isnan", "isinf", "isfinite")
@@ -185,10 +104,13 @@ def _where(w: Any, condition: Any, x1: Any, x2: Any) -> Any:
 
 
 def choose(w: Any, condition: Any, yes: Any, no: Any) -> Any:
-    """Write a choice; ONNX Runtime has none between booleans."""
-    if w.out.dtype != "bool":
-        return w.op("Where", condition, yes, no)
-    return w.op("Or", w.op("And", condition, yes), w.op("And", w.op("Not", condition), no))
+    """Write a choice; ONNX Runtime has none between booleans, and some integers."""
+    out = w.out.dtype
+    if out == "bool":
+        return w.op("Or", w.op("And", condition, yes), w.op("And", w.op("Not", condition), no))
+    wide = {"int16": "int32", "uint16": "int32", "uint64": "int64"}.get(out, out)
+    found = w.op("Where", condition, *(x if wide == out else w.cast(x, wide) for x in (yes, no)))
+    return w.cast(w.known_as(found, w.out.shape, wide), out)
 
 
 @converter("astype")
@@ -239,8 +161,10 @@ def _reduction(w: Any, x: Any, *, axis: Any, keepdims: bool, dtype: Any = None) 
     if name in ("all", "any", "count_nonzero"):  # by counting: of nothing, all and none are true
         x = w.op("Cast", x, to=w.code("bool"))
         x = w.op("Cast", w.op("Not", x) if name == "all" else x, to=w.code("int64"))
-    elif name == "sum":
+    elif name in ("sum", "mean"):
         x = w.cast(x, out)
+    if name == "mean" and any(type(x.shape[a]) is int and x.shape[a] == 0 for a in axes):
+        return w.filled(w.sizes(w.out.shape), np.nan, out)
     y = w.op(_REDUCTIONS.get(name, "ReduceSum"), x, w.constant(list(axes), "int64"), keepdims=int(keepdims), noop_with_empty_axes=1)
     if out != "bool":
         return y
@@ -377,7 +301,7 @@ def _setitem(w: Any, x: Any, value: Any, *, key: Any) -> Any:
 
 @converter("gather")
 def _gather(w: Any, x: Any, indices: Any, *, axis: int) -> Any:
-    return w.op("Gather", x, indices, axis=axis)
+    return w.op("Gather", x, w.index(indices), axis=axis)
 
 
 @converter("scatter_add")
@@ -387,7 +311,7 @@ def _scatter_add(w: Any, x: Any, indices: Any, *, size: Any, axis: int) -> Any:
 
 @converter("nn.embedding")
 def _embedding(w: Any, weight: Any, indices: Any, factor: Any) -> Any:
-    return w.op("Gather", weight, indices, axis=0)
+    return w.op("Gather", weight, w.index(indices), axis=0)
 
 
 @converter("nn.pick")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from agnostic_ad.graph.onnx_table import COUNTERPARTS, FORMS, converter
+from agnostic_ad.graph.onnx_table import COUNTERPARTS, converter
 
-__all__ = ["COUNTERPARTS", "FORMS"]
+__all__ = ["COUNTERPARTS"]
 
 
 # --- products ---------------------------------------------------------------------------------------------------------------------------

@@ -173,6 +173,8 @@ class Operators:
     def common(self, args: Sequence[Any]) -> list[Any]:
         """Give operands in the dtype that they promote to."""
         names = {a.dtype for a in args}
+        if self.out.dtype.startswith("float") and not any(n.startswith(("float", "bfloat")) for n in names):  # the quotient of integers
+            return [self.cast(a, self.out.dtype) for a in args]
         if len(names) == 1:
             return list(args)
         dtype = self.out.dtype if self.out.dtype in names else str(np.result_type(*(np.dtype(n) for n in names)))
@@ -219,8 +221,18 @@ class Operators:
         starts, stops = ([pair[i] for pair in ends] for i in (0, 1))
         return self.op("Slice", x, self.sizes(starts), self.sizes(stops), self.sizes(list(cuts)), self.sizes(steps))
 
+    def index(self, x: Any) -> Any:
+        """Give indices in a dtype that operators take."""
+        return x if x.dtype in ("int32", "int64") else self.cast(x, "int64")
+
     def scatter_add(self, x: Any, indices: Any, shape: Sequence[Any], size: Any, axis: int) -> Any:
         """Add slices along an axis into ``size`` zero ones; ``shape`` is that of the slices."""
-        indices = self.op("Expand", self.reshape(indices, [-1 if i == axis else 1 for i in range(len(shape))]), self.sizes(shape))
-        into = self.zeros([size if i == axis else n for i, n in enumerate(shape)], self.out.dtype)
-        return self.op("ScatterElements", into, indices, x, axis=axis, reduction="add")
+        out = self.out.dtype
+        wide = "float32" if out == "float16" else out  # ONNX Runtime adds no float16 here
+        indices = self.op(
+            "Expand", self.reshape(self.index(indices), [-1 if i == axis else 1 for i in range(len(shape))]), self.sizes(shape)
+        )
+        full = [size if i == axis else n for i, n in enumerate(shape)]
+        given = x if wide == out else self.op("Cast", x, to=self.code(wide))
+        y = self.op("ScatterElements", self.zeros(full, wide), indices, given, axis=axis, reduction="add")
+        return self.cast(Value.of(y, full, wide), out)

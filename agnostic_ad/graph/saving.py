@@ -29,7 +29,7 @@ from agnostic_ad.graph import sizes
 from agnostic_ad.graph.fusion import FUSED
 from agnostic_ad.graph.ir import Graph, GraphNode, Output, check_results, settled
 from agnostic_ad.levels import Array
-from agnostic_ad.namespaces import _MODULES, ShapeDtype, backend_of_namespace, lookup
+from agnostic_ad.namespaces import MODULES, ShapeDtype, backend_of_namespace, lookup
 from agnostic_ad.op import TABLE
 
 __all__ = ["VERSION", "load", "save"]
@@ -236,7 +236,12 @@ class _Reader:
         nodes: list[GraphNode] = []
 
         def place(x: Any) -> Any:
-            return Output(nodes[x["node"][0]], x["node"][1]) if isinstance(x, dict) and "node" in x else self.value(x)
+            if not isinstance(x, dict) or "node" not in x:
+                return self.value(x)
+            i, k = x["node"]
+            if not (0 <= i < len(nodes) and isinstance(k, int) and 0 <= k < len(nodes[i].outputs)):
+                raise FileError("something takes what nothing before it gives")
+            return Output(nodes[i], k)
 
         def node(n: dict[str, Any]) -> GraphNode:
             op = None
@@ -246,12 +251,16 @@ class _Reader:
                     raise FileError(f"it calls {n['op']!r}, an operation that is unknown here")
             outputs = tuple(ShapeDtype(self.value(shape), self.dtype(dtype)) for shape, dtype in n["outputs"])
             inputs = tuple(place(x) for x in n.get("inputs", ()))
+            if not outputs or any(isinstance(x, str | tuple | list | dict) for x in inputs):
+                raise FileError(f"{n['name']} has no results, or takes what is no array and no number")
             params = {k: self.value(v) for k, v in n.get("params", {}).items()}
             return GraphNode(op, inputs, params, outputs, n["name"], n.get("where"), n.get("scope", ""))
 
         for n in (*text["inputs"], *text["nodes"]):
             nodes.append(node(n))
         count = len(text["inputs"])
+        if any((n.op is None) != (i < count) for i, n in enumerate(nodes)):
+            raise FileError("a node has no operation, or an input has one")
         arguments, results = (None if text[k] is None else trees.flatten(tree_of(text[k]))[1] for k in ("arguments", "results"))
         guards = tuple(self.value(g) for g in text["guards"])
         return Graph(
@@ -285,8 +294,8 @@ class _Reader:
 
 
 _VALUES: dict[str, Callable[[_Reader, Any], Any]] = {
-    "size": lambda r, x: sizes._dim(r.value(x[0]), x[1], None),
-    "ratio": lambda r, x: sizes._ratio(r.value(x[0]), x[1]),
+    "size": lambda r, x: sizes.dim_of(r.value(x[0]), x[1], None),
+    "ratio": lambda r, x: sizes.ratio_of(r.value(x[0]), x[1]),
     "float": lambda r, x: float(x),
     "complex": lambda r, x: complex(*map(r.value, x)),
     "slice": lambda r, x: slice(*map(r.value, x)),
@@ -305,7 +314,7 @@ def _namespace(library: str) -> Any:
     """Import the library that a file names; of the known ones alone, since what a file names may be anything."""
     top = library.partition(".")[0]
     try:
-        if top in _MODULES:
+        if top in MODULES:
             return importlib.import_module(top)
     except ModuleNotFoundError:
         pass

@@ -19,7 +19,7 @@ from agnostic_ad.graph.moving import moved
 from agnostic_ad.levels import Array, Level, is_symbolic
 from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace, lookup
 
-__all__ = ["Session"]
+__all__ = ["Session", "source_of"]
 
 
 class _Plan(NamedTuple):
@@ -29,8 +29,8 @@ class _Plan(NamedTuple):
     ----------
     graph : Graph
         From placeholders and variables to what is fetched, and behind it the new values of variables.
-    placeholders : list of GraphNode
-        In the order of the graph's inputs; the variables follow.
+    fed : list of Output
+        What is given at each run, in the order of the graph's inputs; the variables follow.
     variables, assigned : list of GraphVariable
         Those that are read, and those that change.
     owned : list of bool
@@ -38,7 +38,7 @@ class _Plan(NamedTuple):
     """
 
     graph: Graph
-    placeholders: list[GraphNode]
+    fed: list[Output]
     variables: list[GraphVariable]
     assigned: list[GraphVariable]
     owned: list[bool]
@@ -109,7 +109,8 @@ class Session:
         fetches : tree of Traced, GraphVariable, Group, or parameters that the graph uses
             What to compute; anything of `assign` among it, or needed for it, is done.
         feed_dict : dict
-            Arrays by placeholder, or by its name. Lists and numbers take the placeholder's dtype, NumPy arrays move to the library.
+            Arrays by placeholder, or by its name. Lists and numbers take the placeholder's dtype, NumPy arrays move to the library. Any other
+            value that operations gave may be fed too: it then is what it is fed, and what it was made of is not computed.
 
         Returns
         -------
@@ -126,14 +127,12 @@ class Session:
         flat, spec = trees.flatten(fetches)
         places = self._places(flat, spec)
         feeds = self._feeds(feed_dict or {})
-        plan = self._plan(tuple(p for group in places for p in group))
-        given = []
-        for node in plan.placeholders:
-            if id(node) not in feeds:
-                raise ValueError(
-                    f"placeholder {node.name} ({node.where}) is not fed: give feed_dict={{{node.name}: array}}, of {_text(node.outputs[0])}."
-                )
-            given.append(feeds[id(node)])
+        plan = self._plan(tuple(p for group in places for p in group), frozenset(p for p in feeds if p.node.op is not None))
+        for place in plan.fed:
+            if place not in feeds:
+                name = place.node.name
+                raise ValueError(f"{_title(place)} is not fed: give feed_dict={{{name}: array}}, of {_text(place.spec)}.")
+        given = [feeds[place] for place in plan.fed]
         if plan.assigned:
             with self._lock:
                 found = plan.graph(*given, *map(self._value, plan.variables))
@@ -198,20 +197,20 @@ class Session:
             raise ValueError(f"{name} is a value of {x.level.label}, not of {level.label}: {x!r}")
         return x.place
 
-    def _feeds(self, feed_dict: Mapping[Any, Any]) -> dict[int, Any]:
-        level, found = self._level, dict[int, Any]()
+    def _feeds(self, feed_dict: Mapping[Any, Any]) -> dict[Output, Any]:
+        if not isinstance(feed_dict, Mapping):
+            raise TypeError(f"feed_dict gives arrays by placeholder, {{x: array}}; got {feed_dict!r:.60} ({type(feed_dict).__name__}).")
+        level, found = self._level, dict[Output, Any]()
         for key, x in feed_dict.items():
-            node = (
-                level.named.get(key) if isinstance(key, str) else key.place.node if isinstance(key, Traced) and key.level is level else None
-            )
             if isinstance(key, Traced):
                 level.check_own(key)
-            if node is None or id(node) not in level.placeholders:
-                known = ", ".join(p.name for p in level.placeholders.values()) or "none"
+            place = level.fed(key)
+            if place is None:
+                known = ", ".join(p.node.name for p in level.placeholders.values()) or "none"
                 raise ValueError(f"feed_dict: {key!r:.80} is no placeholder of {self.graph.label}. Its placeholders: {known}.")
-            if id(node) in found:
-                raise ValueError(f"placeholder {node.name} ({node.where}) is fed twice, by name and by value.")
-            found[id(node)] = self._array(x, node.outputs[0], f"placeholder {node.name} ({node.where})")
+            if place in found:
+                raise ValueError(f"{_title(place)} is fed twice, by name and by value.")
+            found[place] = self._array(x, place.spec, _title(place))
         return found
 
     def _array(self, x: Any, spec: ShapeDtype, what: str) -> Any:
@@ -222,12 +221,7 @@ class Session:
             x = x.payload
         source, name = lookup(x), dtype_name(spec.dtype)
         if source is None:
-            x = np.asarray(x)
-            if "biufc".find(x.dtype.kind) < 0 or (
-                "?biufc".find(x.dtype.kind) > "?biufc".find(np.dtype(name).kind) if name != "bfloat16" else False
-            ):
-                raise TypeError(f"{what} is fed {x.dtype} numbers, expected {_text(spec)}.")
-            x, source = x.astype(name), lookup(np.zeros(()))
+            x, source = _numbers(x, name, what, _text(spec)), lookup(np.zeros(()))
         assert source is not None
         shape = tuple(x.shape)
         fits = len(shape) == len(spec.shape) and all(isinstance(w, sizes.Dim) or n == w for n, w in zip(shape, spec.shape, strict=True))
@@ -244,25 +238,26 @@ class Session:
         return self.backend.from_numpy(x, self.device)
 
     # --- plans ----------------------------------------------------------------------------------------------------------
-    def _plan(self, places: tuple[Output, ...]) -> _Plan:
-        """Give what is needed for some values, found once."""
+    def _plan(self, places: tuple[Output, ...], given: frozenset[Output] = frozenset()) -> _Plan:
+        """Give what is needed for some values, where others are given in the place of what computes them; found once."""
         with self._lock:
-            if places not in self._plans:
-                self._plans[places] = self._made(places)
-            return self._plans[places]
+            if (places, given) not in self._plans:
+                self._plans[places, given] = self._made(places, given)
+            return self._plans[places, given]
 
-    def _made(self, places: tuple[Output, ...]) -> _Plan:
+    def _made(self, places: tuple[Output, ...], instead: frozenset[Output]) -> _Plan:
         level = self._level
         needed: set[int] = set()
-        stack = [p.node for p in places]
+        stack = [p.node for p in places if p not in instead]
         while stack:
             node = stack.pop()
             if id(node) not in needed:
                 needed.add(id(node))
-                stack += [p.node for p in node.places()]
+                stack += [p.node for p in node.places() if p not in instead]
         nodes = [node for node in self.graph.nodes if id(node) in needed]
         first = {id(read): v.reads[0] for v in level.variables for read in v.reads}
-        now: dict[Output, Any] = {}
+        stand_ins = {p: GraphNode(None, (), {}, (p.spec,), f"{p!r}", p.node.where) for p in instead}
+        now: dict[Output, Any] = {p: Output(node, 0) for p, node in stand_ins.items()}
         read: dict[int, GraphVariable] = {}
         last: dict[int, tuple[GraphVariable, Any]] = {}
 
@@ -278,11 +273,12 @@ class Session:
             if id(x.node) in first:
                 v = next(v for v in level.variables if v.reads[0] is x.node)
                 read[id(v)] = v
-            elif id(start.node) in level.placeholders and start.node not in fed:
+            elif start in placeholders and start.node not in fed:
                 fed.append(start.node)
             return x
 
         fed: list[GraphNode] = []
+        placeholders = set(level.placeholders.values())
         kept = []
         for node in nodes:
             inputs = tuple(map(resolved, node.inputs))
@@ -292,13 +288,13 @@ class Session:
                 last[id(v)] = v, inputs[0]
                 continue
             new = node.replaced(inputs=inputs)
-            now |= {Output(node, i): Output(new, i) for i in range(len(node.outputs))}
+            now = {Output(node, i): Output(new, i) for i in range(len(node.outputs))} | now  # what is fed stays so
             kept.append(new)
         fetched = list(map(resolved, places))
         assigned = [v for v, _ in last.values()]
         outputs = [*fetched, *(place for _, place in last.values())]
-        given = [*fed, *(v.reads[0] for v in read.values())]
-        symbols = {d.name for node in fed for d in node.outputs[0].shape if isinstance(d, sizes.Dim)}
+        given = [*fed, *stand_ins.values(), *(v.reads[0] for v in read.values())]
+        symbols = {d.name for node in (*fed, *stand_ins.values()) for d in node.outputs[0].shape if isinstance(d, sizes.Dim)}
         guards = tuple(g for g in list(level.guards.values()) if _holds_of(g, symbols))
         specs = tuple(trees.flatten(tuple(range(len(x))))[1] for x in (given, outputs))
         made = Graph(f"{self.graph.label}, run", kept, given, outputs, specs, level.backend, guards)  # type: ignore[arg-type]
@@ -306,8 +302,8 @@ class Session:
         if self.backend is not level.backend or self.device is not None:
             made = moved(made, self.backend, self.device)
         states = {v.reads[0] for v in level.variables}
-        owned = [not isinstance(o, Output) or (n := _source(o)) in states or bool(n.graphs()) for o in fetched]
-        return _Plan(made, fed, list(read.values()), assigned, owned)
+        owned = [not isinstance(o, Output) or (n := source_of(o)) in states or bool(n.graphs()) for o in fetched]
+        return _Plan(made, [*(Output(node, 0) for node in fed), *stand_ins], list(read.values()), assigned, owned)
 
     def __repr__(self) -> str:
         return f"Session({self.graph.label}, on {self.backend.name}{', closed' if self._closed else ''})"
@@ -329,7 +325,7 @@ _VIEWS = {
 _VIEWS |= {"astype", "imag", "stop_gradient"}
 
 
-def _source(place: Output) -> GraphNode:
+def source_of(place: Output) -> GraphNode:
     """Give the node on whose memory a value may lie."""
     node = place.node
     while node.op is not None and node.op.name in _VIEWS and isinstance(node.inputs[0], Output):
@@ -341,6 +337,29 @@ def _holds_of(guard: Any, symbols: set[Any]) -> bool:
     """Tell whether what a guard compares is known from the placeholders that are fed."""
     bound = dict.fromkeys(symbols, sizes.HINTS[0])
     return not is_symbolic(*(sizes.evaluate(side, bound) for side in (guard.left, guard.right)))
+
+
+def _title(place: Output) -> str:
+    """Give what errors call something that is fed."""
+    return f"{'placeholder' if place.node.op is None else 'value'} {place!r} ({place.node.where})"
+
+
+def _numbers(x: Any, dtype: str, what: str, expected: str) -> np.ndarray[Any, Any]:
+    """Give a number, or nested lists of numbers, as an array; refuse what the dtype does not hold."""
+    try:
+        found = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{what} is fed lists of different lengths, {x!r:.60}, expected {expected}.") from error
+    kinds = "?biufc"
+    wanted = "f" if dtype == "bfloat16" else np.dtype(dtype).kind
+    if found.dtype.kind not in "biufc":
+        raise TypeError(f"{what} is fed {x!r:.60} ({type(x).__name__}), which is no array of numbers, expected {expected}.")
+    if kinds.find(found.dtype.kind) > kinds.find(wanted) and not (wanted == "i" and found.dtype.kind == "u"):
+        raise TypeError(f"{what} is fed {found.dtype} numbers, expected {expected}.")
+    made = found.astype(dtype)
+    if wanted in "iu" and (made != found).any():
+        raise TypeError(f"{what} is fed {x!r:.60}, which {dtype} does not hold, expected {expected}.")
+    return made
 
 
 def _text(spec: ShapeDtype) -> str:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph.lines import is_ours, user_line
+from agnostic_ad.graph.lost import lost
 from agnostic_ad.graph.polynomials import (
     OPERATORS,
     Poly,
@@ -26,41 +27,13 @@ from agnostic_ad.graph.polynomials import (
     value_of,
 )
 from agnostic_ad.levels import Size, Symbolic, capturing
-from agnostic_ad.namespaces import ShapeDtype, lookup
+from agnostic_ad.namespaces import ShapeDtype
 from agnostic_ad.op import NUMBERS
 
-__all__ = ["HINTS", "Dim", "Guard", "Ratio", "betrays", "bind", "checked", "dynamic", "evaluate", "symbol", "text"]
+__all__ = ["HINTS", "Dim", "Guard", "Ratio", "bind", "checked", "dim_of", "dynamic", "evaluate", "ratio_of", "symbol", "text"]
 
 HINTS = (840, 1680)
 """The hints of the two captures that are compared: sizes that much divides (halves of an axis are taken often), and that nobody uses."""
-
-HINT_ONCE = 840 * 13
-"""The hint of a graph that is defined once, so that nothing can be compared: a number that has it as a divisor was made of a size."""
-
-ADVICE = (
-    "A size was turned into a plain number: by int(), range(), math.sqrt() or NumPy, or by a float before it, say. Compute with x.shape[i] "
-    "itself (n / 2, n ** 0.5, 1 / n and not 1.0 / n), loop with graph.scan or ad.vmap, or capture with fixed sizes."
-)
-
-
-def lost(label: str, what: str, where: str | None) -> UnsupportedError:
-    """Give the error for a size that became a plain number."""
-    return UnsupportedError(f"{label}: {what}{f' ({where})' if where else ''}, which does not hold for axes of any size. {ADVICE}")
-
-
-def betrays(x: Any) -> bool:
-    """Tell whether a number, or a constant of shape (), was made of the size of an axis, in a graph that is defined once."""
-    backend = None if isinstance(x, Symbolic) or getattr(x, "shape", None) != () else lookup(x)
-    if backend is not None and not backend.lazy:
-        x = backend.to_numpy(x).item()
-    if type(x) not in (int, float) or not x or not 1e-12 < abs(x) < 1e12:
-        return False
-    for n in (abs(x), 1 / abs(x), x * x, 1 / x / x):  # n itself, 1 / n, and their roots; of float32 too
-        whole = round(n) if n < 64 * HINT_ONCE else 0
-        if abs(n - whole) < 3e-7 * n and (whole % HINT_ONCE == 0 or whole == HINT_ONCE - 1):
-            return True
-    return False
-
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq,
@@ -197,7 +170,7 @@ class Dim(_Symbolic, Size):
 
     def copy(self) -> Dim:
         """Give the same size anew."""
-        return _dim(self.poly, int(self), self.level)  # type: ignore[no-any-return]
+        return dim_of(self.poly, int(self), self.level)  # type: ignore[no-any-return]
 
     def array(self, backend: Any, like: Any) -> Any:
         """Give it as a traced 0-d array of the dtype that promotion with ``like`` gives."""
@@ -222,7 +195,7 @@ class Dim(_Symbolic, Size):
         if not isinstance(other, int):
             return NotImplemented
         hint = OPERATORS[name](int(left), int(right))
-        return _dim(combined(name, _poly(left), _poly(right)), hint, self.level)
+        return dim_of(combined(name, _poly(left), _poly(right)), hint, self.level)
 
     __hash__ = int.__hash__
 
@@ -230,7 +203,7 @@ class Dim(_Symbolic, Size):
         return poly_text(self.poly)
 
     def __reduce__(self) -> Any:
-        return _dim, (self.poly, int(self), None)
+        return dim_of, (self.poly, int(self), None)
 
 
 class Ratio(_Symbolic, float):
@@ -258,7 +231,7 @@ class Ratio(_Symbolic, float):
         return f"({_side(left)} {name} {_side(right)})"
 
     def __reduce__(self) -> Any:
-        return _ratio, (self.tree, float(self))
+        return ratio_of, (self.tree, float(self))
 
 
 def _arithmetic(name: str, symbol: str) -> None:
@@ -289,7 +262,7 @@ def _side(x: Any) -> str:
 # --- making them --------------------------------------------------------------------------------------------------------------------
 def symbol(name: str, hint: int, level: Any = None) -> Dim:
     """Give the size of an axis of any size."""
-    return _dim(((1, (name,)),), hint, level)  # type: ignore[no-any-return]
+    return dim_of(((1, (name,)),), hint, level)  # type: ignore[no-any-return]
 
 
 def checked(shape: Any, label: str) -> tuple[Any, ...]:
@@ -310,7 +283,8 @@ def _poly(x: Any) -> Poly:
     return ((int(x), ()),) if x else ()
 
 
-def _dim(poly: Poly, hint: int, level: Any) -> Any:
+def dim_of(poly: Poly, hint: int, level: Any) -> Any:
+    """Give the size that a polynomial is, with its hint; a plain number where it is constant."""
     if not poly or (len(poly) == 1 and not poly[0][1]):
         return poly[0][0] if poly else 0
     made = int.__new__(Dim, hint)
@@ -324,10 +298,11 @@ def ratio(name: str, left: Any, right: Any) -> Any:
         if not isinstance(x, int | float):
             return NotImplemented
     level = next(x.level for x in (left, right) if isinstance(x, _Symbolic))
-    return _ratio((name, left, right), OPERATORS[name](_plain(left), _plain(right)), level)
+    return ratio_of((name, left, right), OPERATORS[name](_plain(left), _plain(right)), level)
 
 
-def _ratio(tree: tuple[str, Any, Any], hint: float, level: Any = None) -> Ratio:
+def ratio_of(tree: tuple[str, Any, Any], hint: float, level: Any = None) -> Ratio:
+    """Give the number that a tree of operations is, with its hint."""
     made = float.__new__(Ratio, hint)
     made.tree, made.level = tree, level
     return made
@@ -447,7 +422,7 @@ def bind(label: str, axes: Iterable[tuple[Dim, Any, str]], guards: Iterable[Guar
 
 def of_level(spec: ShapeDtype, level: Any) -> ShapeDtype:
     """Give a shape whose sizes belong to another capture; to none, where comparisons are not to be noted."""
-    return ShapeDtype(tuple(_dim(n.poly, int(n), level) if isinstance(n, Dim) else n for n in spec.shape), spec.dtype)
+    return ShapeDtype(tuple(dim_of(n.poly, int(n), level) if isinstance(n, Dim) else n for n in spec.shape), spec.dtype)
 
 
 def _solve(dim: Dim, n: Any, found: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from agnostic_ad.errors import EscapedArrayError
 from agnostic_ad.families import broadcast_shapes
 from agnostic_ad.levels import Array, Level, Symbolic, check_alive, deepest, inexact, lift_to
 from agnostic_ad.namespaces import COMPLEX, lookup
-from agnostic_ad.ops.indexing import basic_shape, getitem
+from agnostic_ad.ops.indexing import basic_shape, counting, getitem
 
 
 def normalize_key(key: Any) -> tuple[tuple[Any, ...], bool]:
@@ -182,6 +182,7 @@ def _checked(xp: Any, k: Any, size: Any, axis: int) -> Any:
         low, high = raw < -size, raw >= size
         if bool(backend.xp.any(low | high)):
             raise IndexError(f"an index array goes out of bounds for axis {axis} of size {size}")
+    k = counting(xp, k)
     return xp.where(k < 0, k + size, k)
 
 

@@ -130,11 +130,17 @@ setitem = Op(
 
 
 # --- integer arrays ---------------------------------------------------------------------------------------------------------------------
+def counting(xp: Any, indices: Any) -> Any:
+    """Give indices in a dtype that positions among all elements fit into."""
+    return indices if indices.dtype in (xp.int32, xp.int64) else xp.astype(indices, xp.arange(0).dtype)
+
+
 def _batch_rows(xp: Any, size: Any, x: Any, indices: Any, batched: tuple[bool, ...], axis: int, count: Any) -> tuple[Any, Any]:
     """Give operands of one gather or scatter over all members of a batch: rows of the members end to end, and positions in them."""
     x = x if batched[0] else xp.broadcast_to(x, (size, *x.shape))
     x = xp.moveaxis(x, axis + 1, 1)
     flat = xp.reshape(x, (size * x.shape[1], *x.shape[2:]))
+    indices = counting(xp, indices)
     indices = xp.where(indices < 0, indices + count, indices)
     starts = xp.arange(size, dtype=indices.dtype, device=device_of(indices)) * count
     return flat, xp.reshape(xp.expand_dims(starts, axis=1) + indices, (-1,))
@@ -231,7 +237,7 @@ def take_along_axis(xp: Any, x: Any, indices: Any, *, axis: int = -1) -> Any:
     axis = normalize_axis(axis, x.ndim, "take_along_axis")
     if x.ndim != indices.ndim:
         raise ValueError(f"take_along_axis: x has {x.ndim} dimensions, indices {indices.ndim}")
-    size = x.shape[axis]
+    size, indices = x.shape[axis], counting(xp, indices)
     others = broadcast_shapes(_along(x.shape, axis, 1), _along(indices.shape, axis, 1))
     x = xp.moveaxis(xp.broadcast_to(x, _along(others, axis, size)), axis, -1)
     indices = xp.moveaxis(xp.broadcast_to(indices, _along(others, axis, indices.shape[axis])), axis, -1)
@@ -266,6 +272,7 @@ def put_rows(xp: Any, x: Any, indices: Any, value: Any) -> Any:
     size, rest, count = x.shape[0], (1,) * (x.ndim - 1), indices.shape[0]
     if count == 0 or size == 0:
         return x
+    indices = counting(xp, indices)
     indices = xp.where(indices < 0, indices + size, indices)
     # each row's writer, counted from 1, as the sum over all who wrote there of the one who did it last
     numbers = xp.arange(1, count + 1, dtype=indices.dtype, device=device_of(indices))

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import agnostic_ad as ad
 from agnostic_ad import Variable
 from agnostic_ad.errors import AgnosticADError
-from agnostic_ad.holdings import describe
+from agnostic_ad.holdings import IfNamed, describe
 from agnostic_ad.levels import Array
 from agnostic_ad.namespaces import backend_of, is_raw
 from agnostic_ad.nn.module import RemovableHandle
@@ -352,5 +352,13 @@ def _with_hooks(step: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-describe(Optimizer, lambda optimizer: [("param_groups", [group["params"] for group in optimizer.param_groups])])
+def _held(optimizer: Optimizer) -> list[tuple[str, Any]]:
+    """Give what a function holds that has an optimizer: parameters, and the numbers where it may read them."""
+    groups = optimizer.param_groups
+    numbers = [{name: value for name, value in group.items() if name != "params"} for group in groups]
+    return [("param_groups", [group["params"] for group in groups]), ("param_groups", IfNamed(_READ, numbers))]
+
+
+_READ = frozenset({"param_groups", "get_last_lr", "state_dict"})
+describe(Optimizer, _held)
 Optimizer.step = _with_hooks(Optimizer.step)  # type: ignore[method-assign]

@@ -188,6 +188,12 @@ def _same_both(first: int) -> Rule:
     return rule
 
 
+def _decided(r: Rewriter, node: GraphNode, inputs: tuple[Any, ...]) -> Any:
+    condition = _number(inputs[0])
+    taken = None if condition is None else inputs[1] if condition else inputs[2]
+    return taken if _like(node, taken) else None
+
+
 def _not_compared(r: Rewriter, node: GraphNode, inputs: tuple[Any, ...]) -> Any:
     inner = made_by(inputs[0], "equal", "not_equal")  # not the others: with NaN, not (a < b) is not a >= b
     return None if inner is None else _emit(r, node, {"equal": "not_equal", "not_equal": "equal"}[inner.op.name], *inner.inputs)
@@ -220,5 +226,5 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "minimum": (_same_both(0),),
     "logical_and": (_same_both(0),),
     "logical_or": (_same_both(0),),
-    "where": (_same_both(1),),
+    "where": (_same_both(1), _decided),
 }

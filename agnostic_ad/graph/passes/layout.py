@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from agnostic_ad.families import broadcast_shapes
@@ -9,7 +10,7 @@ from agnostic_ad.graph.ir import Graph, GraphNode, Output
 from agnostic_ad.graph.passes.algebra import Rule, unaliased
 from agnostic_ad.graph.passes.constants import made_by
 from agnostic_ad.graph.rewriting import Rewriter, rewrite
-from agnostic_ad.graph.sizes import key
+from agnostic_ad.graph.sizes import dynamic, key
 from agnostic_ad.op import TABLE
 
 __all__ = ["layout"]
@@ -19,7 +20,7 @@ def layout(graph: Graph) -> Graph:
     """Merge what moves axes and changes shapes, let matrix products take their operands as they lie, and leave copies to broadcasting."""
 
     def visit(rewriter: Rewriter, node: GraphNode, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        rules = _RULES.get(node.op.name, ()) or ((_unbroadcast,) if node.op.elementwise else ())
+        rules = _RULES.get(node.op.name, ()) or ((_unbroadcast, _broadcast_late) if node.op.elementwise else ())
         for rule in rules:
             found = rule(rewriter, node, inputs)
             if found is not None and (unaliased(rewriter, node, found) or id(found.node) in rewriter.added):
@@ -130,6 +131,20 @@ def _unbroadcast(r: Rewriter, node: GraphNode, inputs: tuple[Any, ...]) -> Any:
     if all(a is b for a, b in zip(found, inputs, strict=True)) or node.op.name in ("nn.keep", "nn.noise"):
         return None
     return r.emit(node.op, tuple(found), node.params, node)
+
+
+def _broadcast_late(r: Rewriter, node: GraphNode, inputs: tuple[Any, ...]) -> Any:
+    """Compute with what was broadcast, and broadcast what comes of it, where no operand is as large."""
+    if node.op.name in ("nn.keep", "nn.noise") or id(node) in r.results or node.dynamic or len(node.outputs) != 1:
+        return None
+    made = [made_by(x, "broadcast_to") for x in inputs]
+    found = tuple(x if inner is None else inner.inputs[0] for x, inner in zip(inputs, made, strict=True))
+    specs = [x.spec if isinstance(x, Output) else x for x in found]
+    shape = broadcast_shapes(*(tuple(x.shape) for x in specs if hasattr(x, "shape")))
+    want = node.outputs[0].shape
+    if all(inner is None for inner in made) or dynamic((shape, want)) or math.prod(shape) >= math.prod(want):
+        return None
+    return _emit(r, node, "broadcast_to", r.emit(node.op, found, node.params, node), shape=tuple(want))
 
 
 _RULES: dict[str, tuple[Rule, ...]] = {
