@@ -234,6 +234,9 @@ class Compiled:
         graphs: tuple[Graph, ...]
         if held is None:
             paths = [p for p, s in zip(signature.structure.paths(), signature.leaves, strict=True) if isinstance(s, _Array)]
+            count = len(trees.unflatten(signature.structure, flat)[0])
+            if any(n >= count for n in self._donated):
+                raise ValueError(f"compile({self.__name__}): donate_argnums names argument {max(self._donated)}; the call has {count}")
             donated = [i for i, (kind, first, *_) in enumerate(paths) if kind == 0 and first in self._donated]
             made = graph.capture(pure, *arrays, donate_argnums=donated).optimize(self._passes)
             signature = self._without_own(signature)

@@ -608,3 +608,25 @@ def test_autocast_inside_and_around() -> None:
 def test_python_control_flow_names_the_functions() -> None:
     with pytest.raises(UnsupportedError, match=r"graph\.cond\(.*graph\.while_loop"):
         graph.capture(lambda x: x if x.sum() > 0 else -x, X)
+
+
+@pytest.mark.parametrize("nest", ["cond", "scan", "while"])
+def test_second_derivatives_of_loops_in_branches_are_captured(nest: str) -> None:
+    def powers(x: Any) -> Any:
+        xp = ad.namespace(x)
+        return graph.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * xp.sin(x)), (xp.asarray(0), x))[1]
+
+    def choice(x: Any) -> Any:
+        return graph.cond(ad.namespace(x).sum(x) > 0, powers, lambda x: x * 2, x)
+
+    def f(x: Any) -> Any:
+        xp = ad.namespace(x)
+        if nest == "cond":
+            return choice(x).sum()
+        if nest == "scan":
+            return graph.scan(lambda c, k: (graph.cond(k > 0, powers, lambda x: x * 2, c), None), x, xp.asarray([1.0, -1.0, 2.0]))[0].sum()
+        return graph.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, choice(s[1])), (xp.asarray(0), x))[1].sum()
+
+    x = np.asarray([1.0, 0.5, 2.0])
+    assert_close(graph.capture(ad.hessian(f), x).optimize()(x), ad.hessian(f)(x), 1e-13, 1e-14)
+    assert_close(ad.hessian(f)(x), np.stack([ad.jvp(ad.grad(f), (x,), (e,))[1] for e in np.eye(3)]), 1e-12, 1e-13)

@@ -601,6 +601,8 @@ def test_arguments_to_give_away_are_named_by_number() -> None:
         graph.capture(lambda x, y: x + y, x, x, donate_argnums=2)
     with pytest.raises(ValueError, match="donate_argnums counts from 0, not -1"):
         ad.compile(lambda x: x, donate_argnums=-1)
+    with pytest.raises(ValueError, match=r"compile\(<lambda>\): donate_argnums names argument 1; the call has 1"):
+        ad.compile(lambda x: x * 2, donate_argnums=1)(x)
 
 
 # --- kernels for a GPU, compiled for the CPU ------------------------------------------------------------------------------------------------

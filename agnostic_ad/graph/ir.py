@@ -18,6 +18,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import numpy as np
 from agnostic_ad import trees
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
+from agnostic_ad.graph.rounds import is_rounds
 from agnostic_ad.levels import TAKES, Array, Level, deepest, is_symbolic, lift_to
 from agnostic_ad.namespaces import ShapeDtype, backend_of_namespace, lookup
 
@@ -287,7 +289,7 @@ class Graph:
 
     def run(self, flat: Sequence[Any]) -> list[Any]:
         """Run the operations one by one on the leaves of the arguments; give the leaves of the result."""
-        bound = self.bindings(flat) if self.dynamic else None
+        bound = self.bindings(flat) if self.dynamic else {}
         outside = deepest(flat) if bound and is_symbolic(*bound.values()) else None  # another capture, with sizes of its own
         values: dict[int, tuple[Any, ...]] = {id(node): (x,) for node, x in zip(self.inputs, flat, strict=True)}
         for node in self.nodes:
@@ -298,9 +300,17 @@ class Graph:
                 if outside is not None:
                     operands = tuple(lift_to(outside, x) for x in operands)
             y = node.op.run(operands, params)
-            values[id(node)] = tuple(y) if isinstance(y, tuple | list) else (y,)
-        found = [values[id(o.node)][o.index] if isinstance(o, Output) else o for o in self.outputs]
-        return sizes.evaluate(found, bound) if bound else found
+            values[id(node)] = found = tuple(y) if isinstance(y, tuple | list) else (y,)
+            if self._loops:  # how many rounds they took is known now
+                bound |= {
+                    n.name: x.shape[k] for o, x in zip(node.outputs, found, strict=True) for k, n in enumerate(o.shape) if is_rounds(n)
+                }
+        results = [values[id(o.node)][o.index] if isinstance(o, Output) else o for o in self.outputs]
+        return sizes.evaluate(results, bound) if bound else results
+
+    @cached_property
+    def _loops(self) -> bool:
+        return any(is_rounds(n) for node in self.nodes for o in node.outputs for n in o.shape)
 
     # --- looking at it ------------------------------------------------------------------------------------------------
     def source(self) -> str:

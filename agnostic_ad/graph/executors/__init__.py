@@ -6,12 +6,13 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from agnostic_ad import trees
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
 from agnostic_ad.graph.executors.source import Program, Writer
 from agnostic_ad.graph.fusion import FUSED
 from agnostic_ad.graph.ir import Graph, GraphNode, Output, inside
-from agnostic_ad.levels import Array
+from agnostic_ad.levels import Array, is_symbolic
 from agnostic_ad.namespaces import ShapeDtype, lookup
 
 __all__ = ["Program", "execute", "program", "runner", "source"]
@@ -54,7 +55,7 @@ def runner(graph: Graph, flat: Sequence[Any]) -> Callable[..., Any]:
 
 
 def program(graph: Graph, bound: tuple[tuple[str, Any], ...] = ()) -> Program | None:
-    """Give the program of a graph, made when first asked for; None where constants belong to a transformation.
+    """Give the program of a graph, made when first asked for; None where constants belong to a transformation, or sizes are found as it runs.
 
     Parameters
     ----------
@@ -68,9 +69,8 @@ def program(graph: Graph, bound: tuple[tuple[str, Any], ...] = ()) -> Program | 
     if key not in kept:
         while len(kept) >= KEPT:
             kept.pop(next(iter(kept)), None)
-        kept[key] = (
-            None if any(isinstance(c, Array) for c in _constants(graph)) else _write(concrete(graph, dict(bound)) if bound else graph)
-        )
+        made = concrete(graph, dict(bound)) if bound else graph
+        kept[key] = None if any(isinstance(c, Array) for c in _constants(made)) or any(map(_waits, made.nodes)) else _write(made)
     return kept[key]  # type: ignore[no-any-return]
 
 
@@ -78,7 +78,9 @@ def source(graph: Graph) -> str:
     """Give the text of a graph's program; that for some sizes, where they are known only when it runs."""
     made = program(graph, graph.hints())
     if made is None:
-        raise UnsupportedError(f"{graph.label} holds arrays of a transformation or Variables; it has no program of its own")
+        raise UnsupportedError(
+            f"{graph.label} has no program of its own: it holds arrays of a transformation, or Variables, or needs to know how many rounds a loop takes."
+        )
     if not graph.hints():
         return made.source
     head, _, rest = made.source.partition("\n")
@@ -107,6 +109,11 @@ def _write(graph: Graph) -> Program:
     if not name:
         return Writer(graph).write()
     return importlib.import_module(f"agnostic_ad.graph.executors.{name}").write(graph)  # type: ignore[no-any-return]
+
+
+def _waits(node: GraphNode) -> bool:
+    """Tell whether a node needs a size that is known only when a loop before it is through."""
+    return any(is_symbolic(x) for x in trees.leaves((node.params, [x for x in node.inputs if not isinstance(x, Output)])))
 
 
 def _constants(graph: Graph) -> list[Any]:
