@@ -57,7 +57,7 @@ def normal(xp: Any, x: Any) -> Any:
 
 # --- error functions and the normal distribution ------------------------------------------------------------------------------------------
 def _laplace(xp: Any, x: Any) -> Any:
-    """Give h in Laplace's continued fraction 1 / (sqrt(pi) erfcx(x)) = x + h, for x from 6 on (DLMF 7.9.1)."""
+    """Give h in Laplace's continued fraction 1 / (sqrt(pi) erfcx(x)) = x + h, for x from 4 on (DLMF 7.9.1)."""
     h = x
     for k in range(24, 1, -1):
         h = x + (0.5 * k) / h
@@ -65,8 +65,8 @@ def _laplace(xp: Any, x: Any) -> Any:
 
 
 def _erfcx(xp: Any, x: Any, y: Any) -> Any:
-    far = x > 6  # where 2 x y - 2/sqrt(pi) would cancel
-    return xp.where(far, -2 * _laplace(xp, where_safe(xp, far, x, 6.0)) * y, 2 * (where_safe(xp, ~far, x, 0.0) * y) - 2 / _SQRT_PI)
+    far = x > 4  # where 2 x y - 2/sqrt(pi) would cancel
+    return xp.where(far, -2 * _laplace(xp, where_safe(xp, far, x, 4.0)) * y, 2 * (where_safe(xp, ~far, x, 0.0) * y) - 2 / _SQRT_PI)
 
 
 def _hazard(xp: Any, x: Any) -> Any:
@@ -88,8 +88,8 @@ log_ndtr = elementwise("special.log_ndtr", _hazard, domain=(-6.0, 3.0), kinds="f
 
 @general("special.erfcx")
 def _erfcx_value(xp: Any, x: Any) -> Any:
-    far = x > 6
-    large, small = where_safe(xp, far, x, 6.0), where_safe(xp, ~far, x, 0.0)
+    far = x > 4
+    large, small = where_safe(xp, far, x, 4.0), where_safe(xp, ~far, x, 0.0)
     return xp.where(far, 1 / (_SQRT_PI * (large + _laplace(xp, large))), xp.exp(small * small) * xp.special.erfc(small))
 
 
