@@ -396,7 +396,10 @@ def test_variables_among_the_constants() -> None:
     g = graph.capture(lambda x: (w * x).sum(), array(3))
     g(np.ones(3)).backward()
     assert_exact(w.grad, np.ones(3))
-    with pytest.raises(ad.errors.UnsupportedError, match=r"capture\(<lambda>\) has no program of its own: it holds arrays of a transformation, or Variables"):
+    with pytest.raises(
+        ad.errors.UnsupportedError,
+        match=r"capture\(<lambda>\) has no program of its own: it holds arrays of a transformation, or Variables",
+    ):
         g.source()
 
 

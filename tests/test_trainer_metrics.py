@@ -34,7 +34,7 @@ def in_batches(metric: Any, backend: support.Backend, scores: Any, target: Any) 
 def references(scores: Any, target: Any) -> dict[str, tuple[Any, Any]]:
     from sklearn import metrics
 
-    found, labels = scores.argmax(1), range(CLASSES)
+    found, labels = scores.argmax(1), np.arange(CLASSES)
     f1 = lambda average: metrics.f1_score(target, found, average=average, labels=labels, zero_division=0)
     logs = scores - np.log(np.exp(scores.astype("float64")).sum(1, keepdims=True))
     return {
