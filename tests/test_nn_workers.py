@@ -356,7 +356,8 @@ def test_memory_stays_where_it_is() -> None:
 
 
 SCRIPT = """
-import glob, sys
+import glob, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job, and what it starts, would ignore it
 sys.path.insert(0, {tests!r})
 import numpy as np
 import worker_datasets as toys
