@@ -108,7 +108,8 @@ def _reverse_cond(op: ControlOp, args: Any, params: dict[str, Any], wanted: Flag
 
     def one(half: Halves, start: int) -> Callable[..., Any]:
         stop = start + len(half.saved)
-        return lambda operands, saved, cts: half.backward(*operands, *saved[start:stop], *cts)
+        shapes = [spec_of(o).shape for o in pick(half.forward.outputs[:m], outs)]
+        return lambda operands, saved, cts: half.backward(*operands, *saved[start:stop], *map(_in_one_row, cts, shapes))
 
     def run(xp: Any, cts: Sequence[Any], arrays: Any, y: Any) -> list[Any]:
         operands, saved = arrays[1:], y[m:]
@@ -118,6 +119,14 @@ def _reverse_cond(op: ControlOp, args: Any, params: dict[str, Any], wanted: Flag
 
     pull = Pull(wanted, m, run, op.run)
     return {**params, "true": filled(first, second, False), "false": filled(second, first, True), "pull": pull}
+
+
+def _in_one_row(ct: Any, shape: tuple[Any, ...]) -> Any:
+    """Sum the cotangent of rows that the other branch's loop has, where this branch gives one row for them: see `without_rounds`."""
+    one = [isinstance(row, int) and row == 1 and not (isinstance(n, int) and n == 1) for n, row in zip(ct.shape, shape, strict=True)]
+    axes = tuple(i for i, given in enumerate(one) if given)
+    xp, (ct,) = unify([ct])
+    return xp.sum(ct, axis=axes, keepdims=True) if axes else ct
 
 
 def _chosen(pred: Any, true: Callable[..., Any], false: Callable[..., Any], operands: Any, saved: Any, cts: Any, device: Any) -> Any:

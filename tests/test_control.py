@@ -273,6 +273,11 @@ def test_loops_inside_loops_and_branches_take_different_numbers_of_rounds() -> N
     assert_close(ad.vmap(ad.grad(graph.capture(total(ragged), X)))(ROWS), wanted, 1e-12, 1e-12)
     t = np.cos(np.arange(3.0))
     assert_close(graph.capture(lambda x: ad.jvp(total(ragged), (x,), (t,))[1], X)(X), f(X)[1] @ t, 1e-12, 1e-12)
+    gradient, hessian = ad.grad(total(ragged)), ad.jacfwd(ad.grad(total(ragged)))
+    inside, around = graph.capture(gradient, X), graph.capture(ad.jacrev(gradient), X)
+    for x in ROWS[:2]:
+        assert_close(ad.jacrev(inside)(x), hessian(x), 1e-12, 1e-12)
+        assert_close(around(x), hessian(x), 1e-12, 1e-12)
 
 
 def test_second_derivatives_of_what_uses_an_array_from_around() -> None:
