@@ -11,9 +11,9 @@ from agnostic_ad.backends.base import Backend
 from agnostic_ad.namespaces import backend_of, backend_of_namespace
 from agnostic_ad.op import TABLE
 
-__all__ = ["Place", "defaults", "dtype_name", "move", "parse", "place", "use_numba"]
+__all__ = ["DTYPES", "Place", "defaults", "dtype_name", "move", "parse", "place", "use_numba"]
 
-_DTYPES = frozenset(
+DTYPES = frozenset(
     [
         "bool",
         "float16",
@@ -109,8 +109,8 @@ def dtype_name(dtype: Any) -> str:
     """
     name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None) or str(dtype)
     name = str(name).rpartition(".")[2].strip(">'")
-    if name not in _DTYPES:
-        raise TypeError(f"{dtype!r} is no dtype: one of {', '.join(sorted(_DTYPES))}, or a library's own, is wanted")
+    if name not in DTYPES:
+        raise TypeError(f"{dtype!r} is no dtype: one of {', '.join(sorted(DTYPES))}, or a library's own, is wanted")
     return name
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from agnostic_ad import trees
+from agnostic_ad.config import DTYPES
 from agnostic_ad.encodings import FileError
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.graph import sizes
@@ -90,21 +91,9 @@ def _dtype(code: int) -> str:
     from onnx import TensorProto, helper
 
     name = "bfloat16" if code == TensorProto.BFLOAT16 else str(helper.tensor_dtype_to_np_dtype(code))
-    if name not in _DTYPES:
+    if name not in DTYPES:
         raise UnsupportedError(f"from_onnx: {TensorProto.DataType.Name(code)} is no dtype that arrays have here.")
     return name
-
-
-_DTYPES = (
-    "bool",
-    *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
-    "float16",
-    "bfloat16",
-    "float32",
-    "float64",
-    "complex64",
-    "complex128",
-)
 
 
 def numpy_array(tensor: Any) -> Any:
