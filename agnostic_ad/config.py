@@ -25,6 +25,7 @@ DTYPES = frozenset(
         *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
     ]
 )
+"""The names of all dtypes that arrays may have."""
 
 
 class Place(NamedTuple):

@@ -123,10 +123,11 @@ def _reverse_cond(op: ControlOp, args: Any, params: dict[str, Any], wanted: Flag
 
 def _in_one_row(ct: Any, shape: tuple[Any, ...]) -> Any:
     """Sum the cotangent of rows that the other branch's loop has, where this branch gives one row for them: see `without_rounds`."""
-    one = [isinstance(row, int) and row == 1 and not (isinstance(n, int) and n == 1) for n, row in zip(ct.shape, shape, strict=True)]
-    axes = tuple(i for i, given in enumerate(one) if given)
+    axes = tuple(i for i, (n, row) in enumerate(zip(ct.shape, shape, strict=True)) if row == 1 != n)
+    if not axes:
+        return ct
     xp, (ct,) = unify([ct])
-    return xp.sum(ct, axis=axes, keepdims=True) if axes else ct
+    return xp.sum(ct, axis=axes, keepdims=True)
 
 
 def _chosen(pred: Any, true: Callable[..., Any], false: Callable[..., Any], operands: Any, saved: Any, cts: Any, device: Any) -> Any:

@@ -633,5 +633,10 @@ def test_second_derivatives_of_loops_in_branches_are_captured(nest: str) -> None
         return graph.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, choice(s[1])), (xp.asarray(0), x))[1].sum()
 
     x = np.asarray([1.0, 0.5, 2.0])
-    assert_close(graph.capture(ad.hessian(f), x).optimize()(x), ad.hessian(f)(x), 1e-13, 1e-14)
+    g = graph.capture(ad.hessian(f), x).optimize()
+    assert_close(g(x), ad.hessian(f)(x), 1e-13, 1e-14)
     assert_close(ad.hessian(f)(x), np.stack([ad.jvp(ad.grad(f), (x,), (e,))[1] for e in np.eye(3)]), 1e-12, 1e-13)
+    if nest == "cond":
+        branches = [node.params["true"] for node in g.nodes if node.op.name == "graph.cond"]
+        with pytest.raises(UnsupportedError, match=r"cond: true_fn, forward has no program of its own: .* how many rounds a loop takes"):
+            branches[0].source()
