@@ -243,6 +243,26 @@ def test_matrix_norms_of_zero_have_slope_zero(ord: Any, backend: support.Backend
     assert_exact(backend.numpy(gradient), np.zeros((2, 3)))
 
 
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (2, 0), (0, 2, 3), (2, 0, 0)], ids=str)
+@pytest.mark.parametrize("ord", ["fro", "nuc", 1, 2, math.inf])
+def test_matrix_norms_of_no_numbers_are_zeros(ord: Any, shape: tuple[int, ...], backend: support.Backend) -> None:
+    def norm(x: Any) -> Any:
+        return ad.namespace(x).linalg.matrix_norm(x, ord=ord)
+
+    value, pull = ad.vjp(norm, backend.asarray(np.zeros(shape)))
+    assert_exact(backend.numpy(value), np.zeros(shape[:-2]))
+    assert_exact(backend.numpy(*pull(value)), np.zeros(shape))
+
+
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_extremes_along_an_axis_beside_an_empty_one(name: str, backend: support.Backend) -> None:
+    value, pull = ad.vjp(lambda x: getattr(ad.namespace(x), name)(x, axis=(1, 2), keepdims=True), backend.asarray(np.zeros((0, 2, 3))))
+    assert value.shape == (0, 1, 1)
+    assert_exact(backend.numpy(*pull(value)), np.zeros((0, 2, 3)))
+    with pytest.raises((ValueError, RuntimeError, IndexError)):
+        backend.numpy(getattr(ad.differentiable(backend.xp), name)(backend.asarray(np.zeros((0, 2))), axis=0))
+
+
 def test_ties_in_norms_share_equally(backend: support.Backend) -> None:
     def slope(norm: str, x: Any, ord: Any) -> Any:
         return backend.numpy(ad.grad(lambda x: getattr(ad.namespace(x).linalg, norm)(x, ord=ord))(backend.asarray(x)))

@@ -496,3 +496,13 @@ def test_degrees_of_freedom_in_16_bits(name: str) -> None:
     df, x = (torch.tensor(v, dtype=torch.float16) for v in (2.2322, 2.3828))
     found, wide = ad.grad(f)(df, x), ad.grad(f)(df.double(), x.double())
     assert_close(found.double(), wide, rtol=2e-2, atol=0.0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("library", ["torch", "jax.numpy"])
+def test_what_scipy_computes_for_others_keeps_16_bits(library: str, dtype: str) -> None:
+    xp: Any = pytest.importorskip(library)
+    a, b, x = (xp.asarray(v, dtype=getattr(xp, dtype)) for v in ([], [], [0.25]))
+    value, pull = ad.vjp(ad.differentiable(xp).special.betainc, a, b, x)  # betaln is SciPy's there
+    assert {y.dtype for y in (value, *pull(value))} == {x.dtype}
+    assert ad.differentiable(xp).special.betaln(x, x).dtype == x.dtype

@@ -28,6 +28,18 @@ def _transform(name: str) -> Callable[..., Any]:
     return transform
 
 
+def _extreme(name: str) -> Callable[..., Any]:
+    """Give max or min; dask's own fail where there are no elements, and so no results."""
+    function, of_none = getattr(xp, name), getattr(np, name)
+
+    def extreme(self: DaskBackend, x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
+        if 0 in x.shape:
+            return da.asarray(of_none(np.empty(x.shape, x.dtype), axis=axis, keepdims=keepdims))
+        return function(x, axis=axis, keepdims=keepdims)
+
+    return extreme
+
+
 class DaskBackend(DaskLinalg):
     """Lazy arrays. Nothing here computes, except where the user asks for values."""
 
@@ -38,6 +50,7 @@ class DaskBackend(DaskLinalg):
     replaced = DaskLinalg.replaced | {"repeat", "take", "tril", "triu"}  # no axis=None, nor complex numbers
     replaced |= {"unique_all", "unique_counts", "unique_inverse", "unique_values"}  # NaNs are confused
 
+    max, min = _extreme("max"), _extreme("min")
     log1p = exact_log1p
 
     def owns(self, x: Any) -> bool:

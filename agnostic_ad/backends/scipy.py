@@ -79,8 +79,11 @@ _BETTER: dict[str, Callable[..., Any]] = {"poch": _poch, "stdtrit": _stdtrit}
 
 
 def compute(name: str, *args: Any) -> Any:
-    """Call a function of scipy.special on NumPy arrays and numbers; give a NumPy array."""
-    return np.asarray(function(name)(*args))
+    """Call a function of scipy.special on NumPy arrays and numbers; give a NumPy array, of 16 bits where the operands are: SciPy knows none."""
+    dtypes = {a.dtype for a in args if hasattr(a, "dtype") and a.dtype.kind not in "biu"}
+    short = {dtype for dtype in dtypes if dtype.itemsize == 2}
+    y = np.asarray(function(name)(*(a.astype(np.float32) if getattr(a, "dtype", None) in short else a for a in args)))
+    return y.astype(*dtypes) if len(dtypes) == len(short) == 1 else y
 
 
 def result_like(name: str, args: tuple[Any, ...]) -> tuple[tuple[int, ...], Any]:

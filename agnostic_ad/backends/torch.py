@@ -69,6 +69,13 @@ class TorchBackend(TorchNeural):
         """Give a tensor with its own memory."""
         return torch.as_tensor(x.copy(), device=device)
 
+    def from_scipy(self, name: str, *args: Any) -> Any:
+        """Compute on the host; NumPy has no bfloat16."""
+        short = [isinstance(a, torch.Tensor) and a.dtype == torch.bfloat16 for a in args]
+        y = super().from_scipy(name, *(a.float() if is_short else a for a, is_short in zip(args, short, strict=True)))
+        floats = (a.is_floating_point() for a in args if isinstance(a, torch.Tensor))
+        return y.bfloat16() if any(short) and sum(floats) == sum(short) else y
+
     def to_device(self, x: Any, device: Any) -> Any:
         """Move."""
         return x.to(device)

@@ -323,5 +323,6 @@ def matrix_norm(xp: Any, x: Any, *, keepdims: bool = False, ord: Any = "fro") ->
         sizes = xp.sum(xp.abs(x), axis=-2 if abs(ord) == 1 else -1)
     else:
         raise ValueError(f"matrix_norm knows the orders 'fro', 'nuc', 1, -1, 2, -2, inf and -inf, not {ord!r}")
-    y = xp.sum(sizes, axis=-1) if ord == "nuc" else xp.max(sizes, axis=-1) if ord > 0 else xp.min(sizes, axis=-1)
+    summed = ord == "nuc" or (ord > 0 and sizes.shape[-1] == 0)  # the largest of none is 0
+    y = xp.sum(sizes, axis=-1) if summed else xp.max(sizes, axis=-1) if ord > 0 else xp.min(sizes, axis=-1)
     return xp.reshape(y, (*y.shape, 1, 1)) if keepdims else y
