@@ -487,6 +487,19 @@ def test_log1p_of_small_complex_numbers_keeps_its_digits(backend: support.Backen
     assert abs(found.real / expected.real - 1) < 1e-14 and abs(found.imag / expected.imag - 1) < 1e-14
 
 
+@pytest.mark.parametrize("backend", support.params())
+def test_sinh_of_small_complex_numbers_keeps_its_digits(backend: support.Backend) -> None:
+    z = 9.74e-9 - 4.91e-9j
+    found = complex(backend.numpy(ad.differentiable(backend.xp).sinh(backend.asarray(np.asarray(z))).data))
+    slope = complex(
+        backend.numpy(
+            ad.jvp(ad.differentiable(backend.xp).cosh, [backend.asarray(np.asarray(z))], [backend.asarray(np.asarray(1 + 0j))])[1]
+        )
+    )
+    assert abs(found / complex(mp.sinh(z)) - 1) < 1e-15
+    assert slope == found
+
+
 @pytest.mark.skipif("torch" not in BOTH, reason="torch is not installed")
 @pytest.mark.parametrize("name", ["chdtr", "chdtrc"])
 def test_degrees_of_freedom_in_16_bits(name: str) -> None:

@@ -120,6 +120,13 @@ class JaxBackend(JaxNeural, JaxControl):
         like = jax.ShapeDtypeStruct(*scipy.result_like(name, args))
         return jax.pure_callback(lambda *a: scipy.compute(name, *map(np.asarray, a)), like, *args, vmap_method="broadcast_all")
 
+    def sinh(self, x: Any, /) -> Any:
+        """Give sinh; of complex numbers by the sine, since JAX's own subtracts exponentials, and loses the digits of small numbers."""
+        if self.kind(x.dtype) != "c":
+            return jnp.sinh(x)
+        sine = jnp.sin(jax.lax.complex(-x.imag, x.real))
+        return jax.lax.complex(sine.imag, -sine.real)
+
     def linalg_cholesky(self, x: Any, /, *, upper: bool = False) -> Any:
         """Factor from the lower triangle; by default JAX takes the mean of both."""
         return jnp.linalg.cholesky(x, upper=upper, symmetrize_input=False)
