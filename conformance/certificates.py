@@ -174,6 +174,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="run these alone, by a part of their names, and take the other reports as they are")
     parser.add_argument("--level", choices=LEVELS, default="quick")
     parser.add_argument("--jobs", type=int, default=None)
+    parser.add_argument("--time-limit", type=float, default=120.0, metavar="S", help="seconds for a law of an operation with a dtype")
     options = parser.parse_args(given)
     options.reports.mkdir(parents=True, exist_ok=True)
     sections = []
@@ -182,7 +183,10 @@ def main(given: Sequence[str] | None = None) -> int:
         wanted = any(part in target.name for part in options.only.split(",")) and find_spec(target.namespace.partition(".")[0]) is not None
         if wanted:
             known = str(files(deviations) / f"{target.known}.toml") if target.known else None
-            report = run(target.namespace, level=options.level, device=target.device, jobs=options.jobs, setup=target.setup, known=known)
+            report = run(
+                target.namespace, level=options.level, device=target.device, jobs=options.jobs, time_limit=options.time_limit,
+                known=known, setup=target.setup,
+            )  # fmt: skip
             file.write_text(report.json(), encoding="utf-8")
             print(f"{target.name}: {report.counts()}, {report.seconds:.0f} s", flush=True)
         if file.is_file():

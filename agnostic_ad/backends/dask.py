@@ -104,7 +104,9 @@ class DaskBackend(DaskLinalg):
         return da.asarray(x)
 
     def reshape(self, x: Any, /, shape: Any, *, copy: bool | None = None) -> Any:
-        """Reshape; dask itself refuses some shapes of arrays in several chunks."""
+        """Reshape; dask itself refuses some shapes of arrays in several chunks, and fails for some without elements."""
+        if 0 in x.shape:
+            return da.asarray(np.empty(x.shape, x.dtype).reshape(shape))
         try:
             return xp.reshape(x, shape, copy=copy)
         except NotImplementedError:
