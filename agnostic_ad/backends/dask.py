@@ -112,6 +112,16 @@ class DaskBackend(DaskLinalg):
         except NotImplementedError:
             return xp.reshape(x.rechunk(-1), shape, copy=copy)
 
+    def tensordot(self, x1: Any, x2: Any, /, *, axes: Any = 2) -> Any:
+        """Contract; dask itself takes negative axes for others, where there are several."""
+        if not isinstance(axes, int):
+            axes = tuple(tuple(axis % x.ndim for axis in of_x) for x, of_x in zip((x1, x2), axes, strict=True))
+        return xp.tensordot(x1, x2, axes=axes)
+
+    def searchsorted(self, x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None) -> Any:
+        """Search; dask itself knows no ``sorter``."""
+        return xp.searchsorted(x1 if sorter is None else da.take(x1, sorter), x2, side=side)
+
     def own(self, x: Any) -> Any:
         """Copy the graph, not the data."""
         return x.copy()

@@ -18,10 +18,16 @@ from agnostic_ad.backends.numpy import make as numpy_backend
 
 def _blocks(function: Callable[..., Any], signature: str, *arrays: Any, dtypes: Any, **sizes: int) -> Any:
     """Apply a function of blocks; ``signature`` is that of a generalised ufunc, and ``sizes`` holds those that are in no operand."""
-    whole = []
-    for x, core in zip(arrays, re.findall(r"\((.*?)\)", signature.partition("->")[0]), strict=True):
-        count = len(core.split(",")) if core else 0
-        whole.append(x.rechunk(dict.fromkeys(range(x.ndim - count, x.ndim), -1)))
+    cores = [len(core.split(",")) if core else 0 for core in re.findall(r"\((.*?)\)", signature.partition("->")[0])]
+    if len(arrays) > 1:  # dask itself does not broadcast all stacks, and wants them in the same chunks
+        stacks = [x.shape[: x.ndim - core] for x, core in zip(arrays, cores, strict=True)]
+        stack = np.broadcast_shapes(*stacks)
+        arrays = tuple(
+            x if found == stack else da.broadcast_to(x, (*stack, *x.shape[len(found) :])) for x, found in zip(arrays, stacks, strict=True)
+        )
+        chunks = {axis: arrays[0].chunks[axis] for axis in range(len(stack))}
+        arrays = tuple(x.rechunk(chunks) for x in arrays)
+    whole = [x.rechunk(dict.fromkeys(range(x.ndim - core, x.ndim), -1)) for x, core in zip(arrays, cores, strict=True)]
     metas = tuple(np.empty((0,), dtype) for dtype in dtypes) if isinstance(dtypes, tuple) else np.empty((0,), dtypes)
     return da.apply_gufunc(function, signature, *whole, meta=metas, output_sizes=sizes)
 
@@ -79,8 +85,9 @@ class DaskLinalg(Backend):
 
     def linalg_solve(self, x1: Any, x2: Any, /) -> Any:
         """Solve."""
-        signature = "(n,n),(n)->(n)" if x2.ndim == 1 else "(n,n),(n,k)->(n,k)"
-        return _blocks(numpy_backend().linalg.solve, signature, x1, x2, dtypes=self.xp.result_type(x1, x2))
+        columns = x2[:, None] if x2.ndim == 1 else x2
+        found = _blocks(numpy_backend().linalg.solve, "(n,n),(n,k)->(n,k)", x1, columns, dtypes=self.xp.result_type(x1, x2))
+        return found[..., 0] if x2.ndim == 1 else found
 
     def linalg_svd(self, x: Any, /, *, full_matrices: bool = True) -> Any:
         """Decompose."""
