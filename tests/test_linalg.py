@@ -5,6 +5,7 @@ The laws of the operations themselves are in test_ops.py; where vectors have pha
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -261,6 +262,33 @@ def test_extremes_along_an_axis_beside_an_empty_one(name: str, backend: support.
     assert_exact(backend.numpy(*pull(value)), np.zeros((0, 2, 3)))
     with pytest.raises((ValueError, RuntimeError, IndexError)):
         backend.numpy(getattr(ad.differentiable(backend.xp), name)(backend.asarray(np.zeros((0, 2))), axis=0))
+
+
+CONTRACTED = ("tensordot", (4, 2, 3), (3, 4, 2), {"axes": ((0, -1), (1, 0))})
+SOLVED = [("solve", (3, 2, 2), (2,), {}), ("solve", (1, 2, 2), (3, 2, 4), {}), ("solve", (0, 2, 2), (2,), {})]
+
+
+@pytest.mark.parametrize(("name", "first", "second", "how"), [CONTRACTED, *SOLVED], ids=str)
+def test_two_arrays_of_different_shapes(name: str, first: Any, second: Any, how: Any, backend: support.Backend) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=first), rng.normal(size=second)
+    if name == "solve":
+        a = a + 4 * np.eye(2)
+    expected = getattr(np.linalg, name)(a, b, **how)
+    f = functools.partial(getattr(ad.differentiable(backend.xp).linalg, name), **how)
+    value, pull = ad.vjp(f, backend.asarray(a), backend.asarray(b))
+    assert_close(backend.numpy(value), expected)
+    _, reference = ad.vjp(functools.partial(getattr(ad.differentiable(np).linalg, name), **how), a, b)
+    for found, wanted in zip(pull(backend.asarray(expected)), reference(expected), strict=True):
+        assert_close(backend.numpy(found), wanted)
+
+
+def test_searchsorted_with_a_sorter(backend: support.Backend) -> None:
+    numbers, sorter = np.asarray([2.0, -1.0, 0.5]), np.asarray([1, 2, 0])
+    found = ad.differentiable(backend.xp).searchsorted(
+        backend.asarray(numbers), backend.asarray(np.asarray([0.0, 0.5, 3.0])), sorter=backend.asarray(sorter)
+    )
+    assert_exact(backend.numpy(getattr(found, "data", found)), [1, 1, 3])
 
 
 def test_ties_in_norms_share_equally(backend: support.Backend) -> None:
