@@ -22,11 +22,8 @@ def _blocks(function: Callable[..., Any], signature: str, *arrays: Any, dtypes: 
     if len(arrays) > 1:  # dask itself does not broadcast all stacks, and wants them in the same chunks
         stacks = [x.shape[: x.ndim - core] for x, core in zip(arrays, cores, strict=True)]
         stack = np.broadcast_shapes(*stacks)
-        arrays = tuple(
-            x if found == stack else da.broadcast_to(x, (*stack, *x.shape[len(found) :])) for x, found in zip(arrays, stacks, strict=True)
-        )
-        chunks = {axis: arrays[0].chunks[axis] for axis in range(len(stack))}
-        arrays = tuple(x.rechunk(chunks) for x in arrays)
+        arrays = tuple(da.broadcast_to(x, (*stack, *x.shape[len(own) :])) for x, own in zip(arrays, stacks, strict=True))
+        arrays = tuple(x.rechunk(dict(enumerate(arrays[0].chunks[: len(stack)]))) for x in arrays)
     whole = [x.rechunk(dict.fromkeys(range(x.ndim - core, x.ndim), -1)) for x, core in zip(arrays, cores, strict=True)]
     metas = tuple(np.empty((0,), dtype) for dtype in dtypes) if isinstance(dtypes, tuple) else np.empty((0,), dtypes)
     return da.apply_gufunc(function, signature, *whole, meta=metas, output_sizes=sizes)
