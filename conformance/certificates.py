@@ -153,6 +153,13 @@ def _line(name: str, report: Report) -> str:
     return f"| {' | '.join([name, version, report.device, *numbers, report.level, report.started[:10]])} |"
 
 
+def _said(page: Path) -> dict[str, tuple[str, str]]:
+    """Give the line and the section that a page already has of each library: a clone has the page, but not the reports."""
+    head, *sections = (page.read_text(encoding="utf-8") if page.is_file() else "").split("\n## ")
+    lines = {line.split(" | ")[0].removeprefix("| "): line for line in head.splitlines()}
+    return {name: (lines[name], f"## {text.strip()}") for text in sections if (name := text.partition("\n")[0]) in lines}
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Run the suite on every library that is installed, and write the page.
 
@@ -171,13 +178,13 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--reports", type=Path, default=Path("build/certificates"), help="the folder of the reports that the page is made of"
     )
-    parser.add_argument("--only", default="", help="run these alone, by a part of their names, and take the other reports as they are")
+    parser.add_argument("--only", default="", help="run these alone, by a part of their names, and keep what is known of the others")
     parser.add_argument("--level", choices=LEVELS, default="quick")
     parser.add_argument("--jobs", type=int, default=None)
     parser.add_argument("--time-limit", type=float, default=120.0, metavar="S", help="seconds for a law of an operation with a dtype")
     options = parser.parse_args(given)
     options.reports.mkdir(parents=True, exist_ok=True)
-    sections = []
+    said = _said(options.page)
     for target in TARGETS:
         file = options.reports / f"{target.name.replace(', ', '-').replace(' ', '-')}.json"
         wanted = any(part in target.name for part in options.only.split(",")) and find_spec(target.namespace.partition(".")[0]) is not None
@@ -190,11 +197,10 @@ def main(given: Sequence[str] | None = None) -> int:
             file.write_text(report.json(), encoding="utf-8")
             print(f"{target.name}: {report.counts()}, {report.seconds:.0f} s", flush=True)
         if file.is_file():
-            sections.append((target.name, Report.from_dict(json.loads(file.read_text(encoding="utf-8")))))
-    lines = "\n".join(_line(name, report) for name, report in sections)
-    options.page.write_text(
-        "\n\n".join([HEAD + lines, *(certificate(name, report).strip() for name, report in sections)]) + "\n", encoding="utf-8"
-    )
+            found = Report.from_dict(json.loads(file.read_text(encoding="utf-8")))
+            said[target.name] = _line(target.name, found), certificate(target.name, found).strip()
+    kept = [said[target.name] for target in TARGETS if target.name in said]
+    options.page.write_text("\n\n".join([HEAD + "\n".join(line for line, _ in kept), *(text for _, text in kept)]) + "\n", encoding="utf-8")
     print(f"wrote {options.page}")
     return 0
 

@@ -470,3 +470,6 @@ def test_the_page_of_certificates_is_made_of_reports(tmp_path: Path, monkeypatch
     text = page.read_text()
     assert "\n## numpy\n" in text and "\n## array_api_strict, second device\n" in text
     assert "| numpy | 1.0 | cpu | 5 | 7 | 1 | 1 | 5 | quick |" in text
+    assert certificates.main([str(page), "--reports", str(tmp_path / "none"), "--only", "static"]) == 0, "without the reports of the others"
+    others, _, static = page.read_text().partition("\n## array_api_strict, static shapes\n")
+    assert static and [line for line in others.splitlines() if "static" not in line] == text.splitlines()
