@@ -651,6 +651,7 @@ def old_tar(
     return tar_of(sys_info=pickle.dumps({}, 2), pickle=out.getvalue(), storages=storages, tensors=tensors)
 
 
+@pytest.mark.filterwarnings("ignore:Python 3.14 will, by default, filter extracted tar:DeprecationWarning")  # torch.load's
 def test_tar_files(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     (tmp_path / "a.pt").write_bytes(old_tar().getvalue())

@@ -7,8 +7,9 @@ from typing import Any
 
 from agnostic_ad.families import normalize_axis
 from agnostic_ad.levels import inexact
+from agnostic_ad.namespaces import COMPLEX
 from agnostic_ad.numpy_names.base import array, arrays, floating, named
-from agnostic_ad.numpy_names.linalg import eigvals
+from agnostic_ad.numpy_names.linalg import real_spectrum, real_where
 from agnostic_ad.numpy_names.products import convolve
 
 
@@ -80,7 +81,11 @@ def poly(xp: Any, seq_of_zeros: Any) -> Any:
     zero = xp.zeros_like(p)
     for i in range(roots.shape[0]):
         p = xp.concat([p, zero]) - xp.concat([zero, p]) * roots[i]
-    return p
+    if p.dtype not in COMPLEX:
+        return p
+    r = xp.stop_gradient(roots)
+    alike = [xp.count_nonzero(xp.expand_dims(r, axis=1) == other, axis=1) for other in (r, xp.conj(r))]
+    return real_where(xp, lambda: xp.all(alike[0] == alike[1]), p)[0]
 
 
 @named("vander")
@@ -105,7 +110,8 @@ def roots(xp: Any, p: Any) -> Any:
     if bool(xp.stop_gradient(p[0]) == 0) or bool(xp.stop_gradient(p[-1]) == 0):
         raise NotImplementedError("roots: strip the zeros at both ends of the coefficients first")
     below = xp.eye(n - 1, n, dtype=p.dtype, device=p.device)
-    return eigvals(xp, xp.concat([xp.expand_dims(-p[1:] / p[0], axis=0), below]))
+    companion = xp.concat([xp.expand_dims(-p[1:] / p[0], axis=0), below])
+    return real_spectrum(xp, companion, xp.linalg.eigvals(companion))[0]
 
 
 @named("polyfit")

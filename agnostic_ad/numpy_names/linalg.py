@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from agnostic_ad.errors import UnsupportedError
 from agnostic_ad.families import normalize_axes, normalize_axis
@@ -29,28 +32,36 @@ for _name in ("inv", "det", "slogdet", "svdvals"):
     _same(_name)
 
 
-def _real_where_real(xp: Any, a: Any, *found: Any) -> tuple[Any, ...]:
-    """Give real arrays where all eigenvalues of a real matrix are real, as NumPy does; in a batch that cannot be asked, and they stay complex."""
-    if a.dtype in COMPLEX:
-        return found
+def real_where(xp: Any, ask: Callable[[], Any], *found: Any) -> tuple[Any, ...]:
+    """Give the real parts where the answer is yes, as NumPy does; in a batch that cannot be asked, and they stay complex."""
     try:
-        real = bool(xp.all(xp.imag(xp.stop_gradient(found[0])) == 0))
+        real = bool(ask())
     except UnsupportedError:
         return found
     return tuple(map(xp.real, found)) if real else found
 
 
+def real_spectrum(xp: Any, a: Any, *found: Any) -> tuple[Any, ...]:
+    """Give real arrays where all eigenvalues of a real matrix, the first array, are real."""
+    return found if a.dtype in COMPLEX else real_where(xp, lambda: xp.all(xp.imag(xp.stop_gradient(found[0])) == 0), *found)
+
+
+ALWAYS_COMPLEX = np.lib.NumpyVersion(np.__version__) >= "2.5.0"
+"""Whether NumPy's eigenvalues are complex even where all are real."""
+
+
 @named("linalg.eigvals")
 def eigvals(xp: Any, a: Any) -> Any:
     (a,) = _inexact(xp, a)
-    return _real_where_real(xp, a, xp.linalg.eigvals(a))[0]
+    found = xp.linalg.eigvals(a)
+    return found if ALWAYS_COMPLEX else real_spectrum(xp, a, found)[0]
 
 
 @named("linalg.eig")
 def eig(xp: Any, a: Any) -> Any:
     (a,) = _inexact(xp, a)
     found = xp.linalg.eig(a)
-    return type(found)(*_real_where_real(xp, a, *found))
+    return found if ALWAYS_COMPLEX else type(found)(*real_spectrum(xp, a, *found))
 
 
 def _lower(xp: Any, a: Any, UPLO: str) -> Any:

@@ -42,6 +42,8 @@ class Call:
         The reason of ``rtol``.
     strong : str
         Why it needs ``ad.strong_zeros()``, where it does.
+    until : str
+        The version of SciPy from which a call that is listed as refused goes through.
     """
 
     client: str
@@ -51,6 +53,7 @@ class Call:
     rtol: float = 1e-6
     why: str = ""
     strong: str = ""
+    until: str = ""
 
     @property
     def module(self) -> Any:
@@ -67,13 +70,15 @@ class Client:
     def __init__(self, module: str, calls: list[Call] = CALLS) -> None:
         self.module, self.calls = module, calls
 
-    def __call__(self, name: str, run: Callable[..., Any], *draws: Draw, rtol: float = 1e-6, why: str = "", strong: str = "") -> None:
-        self.calls.append(Call(self.module, name, run, draws, rtol, why, strong))
+    def __call__(
+        self, name: str, run: Callable[..., Any], *draws: Draw, rtol: float = 1e-6, why: str = "", strong: str = "", until: str = ""
+    ) -> None:
+        self.calls.append(Call(self.module, name, run, draws, rtol, why, strong, until))
 
-    def plain(self, names: str, *draws: Draw) -> None:
+    def plain(self, names: str, *draws: Draw, until: str = "") -> None:
         """Add functions that are called with the arrays and nothing else."""
         for name in names.split():
-            self(name, lambda m, *x, name=name: getattr(m, name)(*x), *draws)
+            self(name, lambda m, *x, name=name: getattr(m, name)(*x), *draws, until=until)
 
 
 # --- how arrays are drawn ---------------------------------------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ add("yeojohnson_llf", lambda m, x: m.yeojohnson_llf(0.7, x), positive(8))
 
 # tests of hypotheses
 add.plain("jarque_bera normaltest skewtest kurtosistest", normal(25))
-add.plain("ttest_ind ttest_rel pearsonr bartlett levene f_oneway epps_singleton_2samp", normal(8), normal(8))
+add.plain("ttest_ind ttest_rel pearsonr bartlett levene f_oneway", normal(8), normal(8))
+add("epps_singleton_2samp", lambda m, *x: m.epps_singleton_2samp(*x), normal(8), normal(8), rtol=1e-5, why="the pseudoinverse of a covariance whose condition number is 1.3e5, which its derivative squares")
 add("alexandergovern", lambda m, *x: (m.alexandergovern(*x).statistic, m.alexandergovern(*x).pvalue), normal(8), normal(7), normal(6))
 add("pearsonr(confidence_interval)", lambda m, x, y: tuple(m.pearsonr(x, y).confidence_interval()), normal(8), normal(8))
 add("ttest_ind(equal_var=False)", lambda m, x, y: m.ttest_ind(x, y, equal_var=False, axis=-1), normal(2, 5), normal(2, 6))
